@@ -1,0 +1,1 @@
+"""Small parts without opinions about the product: ids, clock, JSON, money, batching, calls."""

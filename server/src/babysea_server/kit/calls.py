@@ -1,0 +1,68 @@
+"""One authenticated call and its reply: the shape between the gateway and every handler."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an account may do at once. `None` means without limit."""
+
+    name: str
+    requests_per_minute: int | None
+    generations_in_flight: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: one API key and the account it belongs to."""
+
+    region: str
+    account_id: UUID
+    plan: Plan
+    apikey_id: UUID
+    apikey_name: str
+    apikey_prefix: str
+    scopes: frozenset[str]
+    created_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime | None
+
+
+@dataclass(slots=True)
+class Call:
+    """An admitted, authenticated call of one operation.
+
+    `path` and `query` hold decoded values; query values have the types the contract gives them.
+    """
+
+    operation_id: str
+    region: str
+    request_id: str
+    origin: str
+    """Scheme and authority the caller used, e.g. `http://localhost:8000`."""
+    principal: Principal
+    path: Mapping[str, str]
+    query: Mapping[str, Any]
+    headers: Mapping[str, str]
+    """Request headers by lower-case name."""
+    body: bytes
+    timings: dict[str, float] = field(default_factory=dict)
+    """Milliseconds by phase, for `Server-Timing`; handlers may add their own."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """A successful answer: the envelope's message and data, and what stands beside them."""
+
+    message: str
+    data: Any
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    """Top-level members beside `data`: `total`, `limit`, `offset` of lists."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Call], Awaitable[Reply]]
