@@ -1,0 +1,50 @@
+# Everything a newcomer needs: `make up` runs it, `make test` proves it.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DATA_DIR ?= .data
+PORT ?= 8000
+
+.PHONY: help up test setup lint format bench lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(STAMP)  ## start everything with an embedded database and run a first generation
+	@$(BIN)/babysea-server up --data-dir $(DATA_DIR) --port $(PORT)
+
+test: $(STAMP)  ## run the whole suite
+	@$(BIN)/python -m pytest -n auto $(ARGS)
+
+setup: $(STAMP)  ## create .venv with the pinned dependencies
+
+lint: $(STAMP)  ## format check, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)  ## measure and print the table of docs/performance.md
+	@$(BIN)/python -m bench $(ARGS)
+
+lock: $(STAMP)  ## renew requirements.lock from the pyproject files
+	$(BIN)/uv pip compile server/pyproject.toml sdk/pyproject.toml --group pyproject.toml:dev \
+	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --quiet $(ARGS) -o requirements.lock
+
+clean:  ## remove the environment and caches, never data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(STAMP): requirements.lock server/pyproject.toml sdk/pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make setup needs Python 3.11 or newer ($(PYTHON) not found)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make setup needs Python 3.11 or newer"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e server -e sdk
+	@touch $(STAMP)

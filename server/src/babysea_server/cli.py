@@ -1,0 +1,5 @@
+"""The `babysea-server` command."""
+
+
+def main() -> None:
+    """Entry point."""
