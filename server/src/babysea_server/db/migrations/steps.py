@@ -1,0 +1,19 @@
+"""Running the plain SQL files that make up a migration."""
+
+from importlib import resources
+
+from alembic import op
+
+
+def run_sql(*names: str) -> None:
+    """Run each named file of `versions/` as it is, inside the migration's transaction."""
+    directory = resources.files("babysea_server.db.migrations") / "versions"
+    connection = op.get_bind()
+    for name in names:
+        script = (directory / name).read_text(encoding="utf-8")
+        # The driver's own `execute` takes many statements at once; the first, empty statement makes the
+        # dialect open the transaction that the script then runs in.
+        connection.exec_driver_sql("SELECT 1")
+        raw = connection.connection.dbapi_connection
+        assert raw is not None
+        raw.run_async(lambda driver, script=script: driver.execute(script))

@@ -1,0 +1,10 @@
+"""Accounts, keys, generations, attempts, ledger; admission and settlement."""
+
+from babysea_server.db.migrations.steps import run_sql
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    run_sql("0001_foundation.sql", "0001_admission.sql", "0001_settlement.sql")

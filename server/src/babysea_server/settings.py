@@ -1,0 +1,225 @@
+"""Every setting: its name, default and one sentence.
+
+A setting is read from the environment (`BABYSEA_` + the upper-case name; the names in `_PLAIN_NAMES` also
+without the prefix), else from one TOML file (`--config`, `BABYSEA_CONFIG`, or `<data_dir>/babysea.toml`), else it
+has the default given here. `babysea-server settings` prints them all with their present values.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Region = Literal["us", "eu", "jp"]
+REGIONS: tuple[Region, ...] = ("us", "eu", "jp")
+
+_PLAIN_NAMES = frozenset(
+    {"database_url_us", "database_url_eu", "database_url_jp", "storage_url", "master_key", "redis_url"}
+)
+_SECRET_NAMES = frozenset({"master_key", "database_url_us", "database_url_eu", "database_url_jp", "redis_url"})
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be understood; the message names it and where it came from."""
+
+
+def _text(sentence: str) -> Meta:
+    return Meta(description=sentence)
+
+
+_Positive = Meta(gt=0)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings of one process. Times are in seconds, sizes in bytes."""
+
+    data_dir: Annotated[str, _text("Folder of the embedded database, local files, the master key.")] = (
+        ".babysea"
+    )
+    host: Annotated[str, _text("Address the API listens on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535), _text("Port the API listens on; 0 takes a free one.")] = 8000
+    domain: Annotated[str, _text("The API answers on api.us.<domain>, api.eu.<domain>, api.jp.<domain>.")] = (
+        "localhost"
+    )
+    regions: Annotated[tuple[Region, ...], Meta(min_length=1), _text("Regions this process serves.")] = REGIONS
+    default_region: Annotated[
+        Region, _text("Region of localhost and 127.0.0.1 while the domain is localhost.")
+    ] = "us"
+    public_url: Annotated[
+        str | None, _text("Scheme and authority of file links; by default what the caller used.")
+    ] = None
+    database_url_us: Annotated[
+        str | None, _text("PostgreSQL of region us; without it the embedded one is used.")
+    ] = None
+    database_url_eu: Annotated[
+        str | None, _text("PostgreSQL of region eu; without it the embedded one is used.")
+    ] = None
+    database_url_jp: Annotated[
+        str | None, _text("PostgreSQL of region jp; without it the embedded one is used.")
+    ] = None
+    database_connections: Annotated[
+        int, Meta(ge=2, le=100), _text("Connections at most, per process and region.")
+    ] = 12
+    storage_url: Annotated[
+        str | None, _text("Where output files go: s3://, gs://, az:// or file://; by default the data folder.")
+    ] = None
+    master_key: Annotated[
+        str | None, _text("Secret all derived keys come from; made and kept in the data folder when absent.")
+    ] = None
+    file_link_lifetime_s: Annotated[
+        int, Meta(ge=60, le=604800), _text("How long a signed file link works.")
+    ] = 3600
+    provider_mode: Annotated[
+        Literal["sandbox"], _text("sandbox: the built-in sandbox stands in for every provider of every model.")
+    ] = "sandbox"
+    catalog_dir: Annotated[
+        str | None, _text("Folder with TOML files that override or add models and prices.")
+    ] = None
+    sandbox_latency_s: Annotated[
+        float, Meta(ge=0, le=3600), _text("How long a sandbox job takes at the least.")
+    ] = 0.8
+    sandbox_behaviors: Annotated[
+        dict[str, str], _text('Behaviour of sandbox providers, e.g. { fal = "refuse_busy" }; docs/sandbox.md.')
+    ] = {}
+    sandbox_image_edge: Annotated[
+        int, Meta(ge=64, le=4096), _text("Longer edge of sandbox pictures in pixels.")
+    ] = 1024
+    admission_queue: Annotated[int, Meta(ge=1), _text("Requests that may wait for admission at once.")] = 2048
+    admission_batch: Annotated[int, Meta(ge=1, le=1024), _text("Requests decided in one database call.")] = 256
+    admission_calls: Annotated[int, Meta(ge=1, le=16), _text("Admission calls in flight at once.")] = 2
+    admission_deadline_s: Annotated[
+        float, _Positive, _text("A request not admitted by then is answered BSE5002.")
+    ] = 5.0
+    worker_concurrency: Annotated[
+        int, Meta(ge=1, le=100000), _text("Generations one worker process carries at once, per region.")
+    ] = 2000
+    worker_lease_s: Annotated[
+        float, Meta(ge=1, le=3600), _text("A worker silent for so long has lost its work.")
+    ] = 30.0
+    worker_poll_s: Annotated[
+        float, _Positive, _text("How often a worker looks for work without being woken.")
+    ] = 1.0
+    submit_timeout_s: Annotated[float, _Positive, _text("Longest wait for a provider to take a job.")] = 30.0
+    image_attempt_timeout_s: Annotated[
+        float, _Positive, _text("Longest time one provider may take for an image.")
+    ] = 120.0
+    video_attempt_timeout_s: Annotated[
+        float, _Positive, _text("Longest time one provider may take for a video.")
+    ] = 900.0
+    expiry_grace_s: Annotated[
+        float, _Positive, _text("A generation is given up this long after its whole chain could have run.")
+    ] = 600.0
+    request_timeout_s: Annotated[float, _Positive, _text("Longest time for answering a request.")] = 30.0
+    log_format: Annotated[Literal["console", "json"], _text("How logs are written to standard error.")] = (
+        "console"
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _text("Least level that is logged.")] = (
+        "info"
+    )
+
+    @property
+    def data_path(self) -> Path:
+        """The data folder, absolute."""
+        return Path(self.data_dir).expanduser().resolve()
+
+    def database_url(self, region: str) -> str | None:
+        """The external database of a region, or None for the embedded one."""
+        url: str | None = getattr(self, f"database_url_{region}")
+        return url
+
+    def attempt_timeout_s(self, media: str) -> float:
+        """Longest time one provider may take for this kind of media."""
+        return self.image_attempt_timeout_s if media == "image" else self.video_attempt_timeout_s
+
+
+def environment_name(setting: str) -> str:
+    """The environment variable that documentation names for a setting."""
+    return setting.upper() if setting in _PLAIN_NAMES else f"BABYSEA_{setting.upper()}"
+
+
+def load_settings(
+    environment: Mapping[str, str] | None = None,
+    *,
+    config: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Settings from (strongest first) `overrides`, the environment, the TOML file, the defaults.
+
+    `overrides` holds command-line options; None values mean "not given".
+
+    Raises:
+        SettingsError: unknown name in the file, wrong type, out of range, unreadable file.
+    """
+    environment = os.environ if environment is None else environment
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    from_environment = _from_environment(environment)
+    data_dir = given.get("data_dir") or from_environment.get("data_dir") or ".babysea"
+    merged: dict[str, Any] = {**_from_file(environment, config, Path(str(data_dir)))}
+    merged.update(from_environment)
+    merged.update(given)
+    try:
+        settings = msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"settings: {error}") from error
+    if settings.default_region not in settings.regions:
+        settings = msgspec.structs.replace(settings, default_region=settings.regions[0])
+    return settings
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        text = environment.get(f"BABYSEA_{field.name.upper()}")
+        if text is None and field.name in _PLAIN_NAMES:
+            text = environment.get(field.name.upper())
+        if text is None or text == "":
+            continue
+        if field.name == "regions":
+            found[field.name] = [part.strip() for part in text.split(",") if part.strip()]
+        elif field.name == "sandbox_behaviors":
+            pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+            found[field.name] = {name.strip(): value.strip() for name, _, value in pairs}
+        else:
+            found[field.name] = text
+    return found
+
+
+def _from_file(environment: Mapping[str, str], config: Path | None, data_dir: Path) -> dict[str, Any]:
+    named = config or (Path(environment["BABYSEA_CONFIG"]) if environment.get("BABYSEA_CONFIG") else None)
+    path = named or data_dir / "babysea.toml"
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        if named is None:
+            return {}
+        raise SettingsError(f"settings file {path} does not exist") from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"settings file {path}: {error}") from error
+
+
+def describe(settings: Settings) -> list[dict[str, Any]]:
+    """One row per setting: name, environment variable, present value (secrets hidden), default, sentence."""
+    rows = []
+    for field in msgspec.structs.fields(Settings):
+        value = getattr(settings, field.name)
+        default = {} if field.default is msgspec.NODEFAULT else field.default
+        described = msgspec.inspect.type_info(field.type)
+        sentence = ""
+        if isinstance(described, msgspec.inspect.Metadata) and described.extra_json_schema:
+            sentence = described.extra_json_schema.get("description", "")
+        hidden = field.name in _SECRET_NAMES and value is not None
+        rows.append(
+            {
+                "name": field.name,
+                "environment": environment_name(field.name),
+                "value": "(set)" if hidden else value,
+                "default": default,
+                "description": sentence,
+            }
+        )
+    return rows
