@@ -1,0 +1,92 @@
+"""All SQL of API keys."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from babysea_server.db.pool import Database
+from babysea_server.kit.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One key as stored: never the key itself."""
+
+    id: UUID
+    account_id: UUID
+    name: str
+    prefix: str
+    scopes: Sequence[str]
+    allowlist: Sequence[str]
+    state: str
+    created_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime | None
+    grace_until: datetime | None
+
+
+_COLUMNS = """k.id, k.account_id, k.name, k.prefix, k.scopes, k.allowlist, k.state::text AS state, k.created_at,
+    k.last_used_at, k.expires_at, k.grace_until"""
+
+
+async def insert(
+    db: Database,
+    *,
+    account_id: UUID,
+    name: str,
+    prefix: str,
+    hash: bytes,
+    scopes: Sequence[str],
+    allowlist: Sequence[str],
+    expires_at: datetime | None,
+) -> ApiKey:
+    """Insert a key.
+
+    Raises:
+        asyncpg.ForeignKeyViolationError: no such account.
+    """
+    row = await db.fetchrow(
+        f"""INSERT INTO api_keys AS k (id, account_id, name, prefix, hash, scopes, allowlist, expires_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING {_COLUMNS}""",
+        uuid7(),
+        account_id,
+        name,
+        prefix,
+        hash,
+        list(scopes),
+        list(allowlist),
+        expires_at,
+    )
+    return ApiKey(**row)
+
+
+async def by_hash(db: Database, hash: bytes) -> Any:
+    """The key with this hash and its account's plan (`plan` is None when the account is gone), or None."""
+    return await db.fetchrow(
+        f"""SELECT {_COLUMNS}, a.plan FROM api_keys k LEFT JOIN accounts a ON a.id = k.account_id
+            WHERE k.hash = $1""",
+        hash,
+    )
+
+
+async def of_account(db: Database, account_id: UUID | None, *, limit: int = 1000) -> Sequence[ApiKey]:
+    """Keys of one account, or of all, oldest first."""
+    rows = await db.fetch(
+        f"""SELECT {_COLUMNS} FROM api_keys k WHERE $1::uuid IS NULL OR k.account_id = $1
+            ORDER BY k.created_at, k.id LIMIT $2""",
+        account_id,
+        limit,
+    )
+    return [ApiKey(**row) for row in rows]
+
+
+async def touch(db: Database, used: Sequence[tuple[UUID, datetime]]) -> None:
+    """Note when keys were last used; a newer note is never overwritten by an older one."""
+    await db.execute(
+        """UPDATE api_keys k SET last_used_at = u.at FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at)
+           WHERE k.id = u.id AND (k.last_used_at IS NULL OR k.last_used_at < u.at)""",
+        [key_id for key_id, _ in used],
+        [moment for _, moment in used],
+    )

@@ -1,0 +1,104 @@
+"""Natural batching: what arrives while a call is under way goes together in the next call.
+
+Under light load a batch has one item and nothing waits; under heavy load batches grow by themselves and the
+cost of a call is shared. There is no timer and no size to tune for latency.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class QueueFullError(Exception):
+    """The batcher's bounded queue has no room; the item was not taken."""
+
+
+class ClosedError(Exception):
+    """The batcher has been closed; the item was not taken."""
+
+
+class Batcher(Generic[Item, Result]):
+    """Collects items and hands them, in arrival order, to `call` in batches.
+
+    Args:
+        call: takes a batch and returns one result for each item, in order. If it raises, every item of the
+            batch gets that exception.
+        batch_max: items in one call at most.
+        calls_max: calls under way at once at most.
+        queue_max: items waiting at most; beyond it `submit` refuses.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        *,
+        batch_max: int = 256,
+        calls_max: int = 2,
+        queue_max: int = 2048,
+    ) -> None:
+        self._call = call
+        self._batch_max = batch_max
+        self._calls_max = calls_max
+        self._queue_max = queue_max
+        self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """Items that no call has taken yet."""
+        return len(self._queue)
+
+    async def submit(self, item: Item) -> Result:
+        """Queue one item and wait for its result.
+
+        A caller that is cancelled stops waiting; its item, once queued, is processed all the same.
+
+        Raises:
+            QueueFullError, ClosedError: the item was not taken.
+            Exception: whatever `call` raised for the item's batch.
+        """
+        if self._closed:
+            raise ClosedError
+        if len(self._queue) >= self._queue_max:
+            raise QueueFullError
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._queue.append((item, future))
+        if len(self._calls) < self._calls_max:
+            self._start()
+        return await asyncio.shield(future)
+
+    async def close(self) -> None:
+        """Take no more items and wait until everything queued has its result."""
+        self._closed = True
+        while self._calls:
+            await asyncio.wait(set(self._calls))
+
+    def _start(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._work())
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _work(self) -> None:
+        # Everything that becomes ready in this turn of the loop joins the first batch.
+        await asyncio.sleep(0)
+        while self._queue:
+            count = min(len(self._queue), self._batch_max)
+            batch = [self._queue.popleft() for _ in range(count)]
+            try:
+                results = await self._call([item for item, _ in batch])
+                if len(results) != count:
+                    raise RuntimeError(f"a batch of {count} got {len(results)} results")
+            except Exception as error:
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                        future.exception()  # nobody may be waiting any more: that is not an error
+            else:
+                for (_, future), result in zip(batch, results, strict=True):
+                    if not future.done():
+                        future.set_result(result)

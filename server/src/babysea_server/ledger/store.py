@@ -1,0 +1,109 @@
+"""All SQL of the ledger outside admission and settlement (those are functions of the database)."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from babysea_server.db.pool import Database
+
+
+async def add(db: Database, account_id: UUID, amount_micro: int, description: str) -> int:
+    """Add credits; returns the new balance in micro-credits.
+
+    Raises:
+        ValueError: amount not positive, or no such account.
+    """
+    if amount_micro <= 0:
+        raise ValueError("credits to add must be more than zero")
+    async with db.transaction() as connection:
+        balance: int | None = await connection.fetchval(
+            "UPDATE accounts SET credit_balance = credit_balance + $2 WHERE id = $1 RETURNING credit_balance",
+            account_id,
+            amount_micro,
+        )
+        if balance is None:
+            raise ValueError(f"no account {account_id} in this region")
+        await connection.execute(
+            """INSERT INTO ledger (account_id, kind, amount, balance_after, description)
+               VALUES ($1, 'add', $2, $3, $4)""",
+            account_id,
+            amount_micro,
+            balance,
+            description,
+        )
+    return balance
+
+
+#: Each check: what is promised, and a query whose rows are the places where it does not hold.
+CHECKS: Sequence[tuple[str, str]] = (
+    (
+        "balance = adds - reserves + refunds",
+        """SELECT a.id::text AS account, NULL AS generation,
+                  format('balance is %s, the ledger says %s', a.credit_balance, coalesce(l.total, 0)) AS difference
+           FROM accounts a LEFT JOIN (
+               SELECT account_id, sum(CASE kind WHEN 'add' THEN amount WHEN 'refund' THEN amount
+                                                WHEN 'reserve' THEN -amount ELSE 0 END) AS total
+               FROM ledger GROUP BY account_id
+           ) l ON l.account_id = a.id
+           WHERE a.credit_balance <> coalesce(l.total, 0)""",
+    ),
+    (
+        "each row's balance_after follows from the rows before it",
+        """SELECT account_id::text AS account, generation_id::text AS generation,
+                  format('row %s says %s after it, its predecessors say %s', id, balance_after, running) AS difference
+           FROM (
+               SELECT id, account_id, generation_id, balance_after,
+                      sum(CASE kind WHEN 'add' THEN amount WHEN 'refund' THEN amount
+                                    WHEN 'reserve' THEN -amount ELSE 0 END)
+                          OVER (PARTITION BY account_id ORDER BY id) AS running
+               FROM ledger
+           ) r WHERE balance_after <> running""",
+    ),
+    (
+        "a generation's ledger rows say what its own row says",
+        """SELECT g.account_id::text AS account, g.id::text AS generation,
+                  format('%s: row has reserved %s, charged %s, refunded %s; ledger has %s, %s, %s', g.status,
+                         g.reserved, g.charged, g.refunded, l.reserve, l.charge, l.refund) AS difference
+           FROM generations g LEFT JOIN LATERAL (
+               SELECT coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0) AS reserve,
+                      coalesce(sum(amount) FILTER (WHERE kind = 'charge'), 0) AS charge,
+                      coalesce(sum(amount) FILTER (WHERE kind = 'refund'), 0) AS refund
+               FROM ledger WHERE generation_id = g.id
+           ) l ON true
+           WHERE (g.reserved, g.charged, g.refunded) <> (l.reserve, l.charge, l.refund)""",
+    ),
+    (
+        "once final, charge + refund = reserve; succeeded is charged, failed and canceled are refunded whole",
+        """SELECT account_id::text AS account, id::text AS generation,
+                  format('%s with reserved %s, charged %s, refunded %s', status, reserved, charged, refunded)
+                      AS difference
+           FROM generations WHERE CASE status
+               WHEN 'succeeded' THEN charged + refunded <> reserved OR (charged = 0 AND reserved > 0)
+               WHEN 'failed' THEN charged <> 0 OR refunded <> reserved
+               WHEN 'canceled' THEN charged <> 0 OR refunded <> reserved
+               ELSE charged <> 0 OR refunded <> 0 END""",
+    ),
+    (
+        "one reserve, at most one charge and one refund for a generation",
+        """SELECT min(account_id::text) AS account, generation_id::text AS generation,
+                  format('%s %s rows', count(*), kind) AS difference
+           FROM ledger WHERE generation_id IS NOT NULL GROUP BY generation_id, kind HAVING count(*) > 1""",
+    ),
+    (
+        "no charge or refund without a reserve, and never more than it",
+        """SELECT min(account_id::text) AS account, generation_id::text AS generation,
+                  format('reserve %s, resolved %s', coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0),
+                         sum(amount) FILTER (WHERE kind IN ('charge', 'refund'))) AS difference
+           FROM ledger WHERE generation_id IS NOT NULL GROUP BY generation_id
+           HAVING coalesce(sum(amount) FILTER (WHERE kind IN ('charge', 'refund')), 0)
+                  > coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0)""",
+    ),
+    (
+        "accounts count their generations",
+        """SELECT a.id::text AS account, NULL AS generation,
+                  format('counts %s, has %s', a.generations_total, coalesce(g.total, 0)) AS difference
+           FROM accounts a LEFT JOIN (
+               SELECT account_id, count(*) AS total FROM generations GROUP BY account_id
+           ) g ON g.account_id = a.id
+           WHERE a.generations_total <> coalesce(g.total, 0)""",
+    ),
+)
