@@ -26,7 +26,6 @@ _TTL_S = 5.0
 _TTL_DEAF_S = 1.0
 _CACHE_MAX = 50_000
 _TOUCH_INTERVAL_S = 0.2
-_MALFORMED = ApiError(errors.AUTHENTICATION_FAILED, "The API key is not valid.")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -80,14 +79,14 @@ class Authenticator:
         """
         secret = _bearer(authorization)
         if len(secret) != KEY_LENGTH or not secret.startswith("bye_") or not secret.isascii():
-            raise _MALFORMED
+            raise _invalid_key()
         hash = hash_of(secret)
         entry = self._cache.get(hash)
         if entry is None or self._clock.monotonic() - entry.loaded_at > self._ttl():
             entry = await self._load(hash)
         now = self._clock.now()
         if entry is None or (entry.ends_at is not None and entry.ends_at <= now):
-            raise _MALFORMED
+            raise _invalid_key()
         if entry.networks and not _allowed(client_ip, entry.networks):
             raise ApiError(errors.IP_NOT_ALLOWED, f"The API key may not be used from {client_ip}.")
         if entry.principal is None:
@@ -176,6 +175,10 @@ class Authenticator:
             await store.touch(self._db, list(used.items()))
         except DatabaseUnavailableError as error:
             _log.warning("last_used_not_written", keys=len(used), error=str(error))
+
+
+def _invalid_key() -> ApiError:
+    return ApiError(errors.AUTHENTICATION_FAILED, "The API key is not valid in this region.")
 
 
 def _bearer(authorization: str | None) -> str:

@@ -3,6 +3,7 @@
 from babysea_server.keys.wire import StatusData
 from babysea_server.kit import json
 from babysea_server.kit.calls import Call, Reply
+from babysea_server.kit.clock import rfc3339
 
 
 class KeyRoutes:
@@ -14,11 +15,11 @@ class KeyRoutes:
         return Reply(
             "API connected successfully",
             StatusData(
-                account_id=str(who.account_id),
-                apikey_id=str(who.apikey_id),
+                account_id=who.account_id,
+                apikey_id=who.apikey_id,
                 apikey_name=who.apikey_name,
                 apikey_prefix=who.apikey_prefix,
-                apikey_created_at=json.moment(who.created_at),
+                apikey_created_at=rfc3339(who.created_at),
                 apikey_last_used_at=json.moment(who.last_used_at),
                 apikey_expires_at=json.moment(who.expires_at),
             ),

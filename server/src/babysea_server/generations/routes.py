@@ -1,0 +1,101 @@
+"""HTTP in and out: generate, list, one."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+from uuid import UUID
+
+from babysea_server.db.pool import Database
+from babysea_server.generations import store
+from babysea_server.generations.service import Generations, generation_not_found
+from babysea_server.generations.wire import (
+    GenerationAccepted,
+    GenerationCanceled,
+    GenerationView,
+    generation_payload,
+)
+from babysea_server.kit.calls import Call, Reply
+from babysea_server.outputs.links import LinkSigner
+
+
+class GenerationRoutes:
+    """Operations on generations of one region.
+
+    Args:
+        public_url: scheme and authority of file links; None takes what the caller used.
+    """
+
+    def __init__(
+        self, generations: Generations, db: Database, signer: LinkSigner, public_url: str | None
+    ) -> None:
+        self._generations = generations
+        self._db = db
+        self._signer = signer
+        self._public_url = public_url
+
+    async def generate(self, call: Call) -> Reply:
+        """`POST /v1/generate/{media}/{model_identifier}`."""
+        admission = await self._generations.generate(
+            call.principal,
+            cast(Literal["image", "video"], call.path["media"]),
+            f"{call.path['lab']}/{call.path['model']}",
+            call.body,
+            call.headers.get("idempotency-key"),
+        )
+        headers = {"idempotency-replayed": "true"} if admission.result == "replayed" else {}
+        assert admission.generation_id is not None
+        data: GenerationAccepted | GenerationCanceled
+        if admission.status == "canceled":
+            data = GenerationCanceled(generation_id=admission.generation_id, generation_status="canceled")
+        else:
+            data = GenerationAccepted(
+                model_identifier=admission.model,
+                generation_provider_order=list(admission.provider_order),
+                generation_prediction_id=str(admission.prediction_id),
+                generation_id=admission.generation_id,
+                generation_initialized=True,
+            )
+        return Reply("Generation initialized", data, headers=headers)
+
+    async def get_generation(self, call: Call) -> Reply:
+        """`GET /v1/content/{generation_id}`."""
+        generation_id = UUID(call.path["generation_id"])
+        row = await store.get(self._db, call.principal.account_id, generation_id)
+        if row is None:
+            raise generation_not_found(generation_id)
+        return Reply("Generation retrieved", self._payload(row, call))
+
+    async def list_generations(self, call: Call) -> Reply:
+        """`GET /v1/content/list`."""
+        limit, offset = call.query["limit"], call.query["offset"]
+        rows, total = await store.page(self._db, call.principal.account_id, limit=limit, offset=offset)
+        return Reply(
+            "Generations retrieved",
+            {"generations": [self._payload(row, call) for row in rows]},
+            beside={"total": total, "limit": limit, "offset": offset},
+        )
+
+    def _payload(self, row: Mapping[str, Any], call: Call) -> dict[str, Any]:
+        origin = self._public_url or call.origin
+        files = row["outputs"]
+        return generation_payload(
+            GenerationView(
+                account_id=row["account_id"],
+                generation_id=row["id"],
+                model_identifier=row["model"],
+                media=row["media"],
+                status=row["status"],
+                provider_order=row["provider_order"],
+                provider_used=row["provider_used"],
+                prediction_id=str(row["prediction_id"]),
+                inputs=row["inputs"],
+                output_files=None
+                if files is None
+                else [self._signer.sign(origin, call.region, file["key"]) for file in files],
+                created_at=row["created_at"],
+                started_at=row["started_at"],
+                completed_at=row["completed_at"],
+                predict_seconds=None if row["predict_ms"] is None else row["predict_ms"] / 1000,
+                error=row["error_message"],
+                error_code=row["error_code"],
+            )
+        )

@@ -1,0 +1,51 @@
+"""All SQL of reading and admitting generations. What moves a generation on is in `execution.store`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from babysea_server.db.pool import Database
+
+_COLUMNS = """id, account_id, model, media::text AS media, inputs, provider_order, prediction_id,
+    status::text AS status, provider_used, outputs, error_code, error_message, predict_ms, created_at, started_at,
+    completed_at"""
+
+_ADMIT = """SELECT n, result::text AS result, generation_id, model, provider_order, prediction_id,
+        status::text AS status, balance, in_flight
+    FROM admit_generations_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ORDER BY n"""
+
+
+async def get(db: Database, account_id: UUID, generation_id: UUID) -> Any:
+    """One generation of the account, or None: a foreign one looks exactly like a missing one."""
+    return await db.fetchrow(
+        f"SELECT {_COLUMNS} FROM generations WHERE id = $1 AND account_id = $2", generation_id, account_id
+    )
+
+
+async def page(db: Database, account_id: UUID, *, limit: int, offset: int) -> tuple[list[Any], int]:
+    """A page of the account's generations, newest first, and how many there are in all."""
+    rows = await db.fetch(
+        f"SELECT {_COLUMNS} FROM generations WHERE account_id = $1 ORDER BY id DESC LIMIT $2 OFFSET $3",
+        account_id,
+        limit,
+        offset,
+    )
+    total: int | None = await db.fetchval("SELECT generations_total FROM accounts WHERE id = $1", account_id)
+    return rows, total or 0
+
+
+async def admit(db: Database, deadline: datetime, columns: Sequence[Sequence[Any]]) -> list[Any]:
+    """Decide a batch: `columns` are the parallel arrays of `admit_generations_v1` after the deadline.
+
+    Raises:
+        DatabaseUnavailableError: with `sent=True` the outcome is not known.
+        asyncpg.PostgresError: the batch was rolled back whole.
+    """
+    return await db.fetch(_ADMIT, deadline, *columns)
+
+
+async def existing(db: Database, ids: Sequence[UUID]) -> set[UUID]:
+    """Which of these generations exist."""
+    rows = await db.fetch("SELECT id FROM generations WHERE id = ANY($1)", list(ids))
+    return {row["id"] for row in rows}
