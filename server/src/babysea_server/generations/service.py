@@ -51,17 +51,17 @@ class Generations:
             ApiError: the request is not acceptable, or was certainly not accepted (retryable), or its outcome
                 is unknown (never retryable without an idempotency key).
         """
-        if idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
-            raise ApiError(
-                errors.INVALID_IDEMPOTENCY_KEY,
-                "Idempotency-Key must be 1 to 255 characters of A-Z a-z 0-9 _ . : -.",
-            )
         model = self._catalog.model_for(identifier, media)
         try:
             body = json.loads(document)
         except json.InvalidJsonError as error:
             raise errors.invalid_input("body", f"The body could not be read: {error}.") from error
         request = normalise(model, body)
+        if idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+            raise ApiError(
+                errors.INVALID_IDEMPOTENCY_KEY,
+                "Idempotency-Key must be 1 to 255 characters of A-Z a-z 0-9 _ . : -.",
+            )
         chain = self._router.chain(model.identifier, request.eligible_providers)
         fingerprint = b"" if idempotency_key is None else json.fingerprint([media, model.identifier, body])
         admission = await self._admissions.admit(
