@@ -34,7 +34,9 @@ _ALWAYS: Headers = [
 ]
 
 
-class _Refusal(Exception):  # noqa: N818 - it carries an answer to where it is sent and is no failure
+class _RefusedError(Exception):
+    """An answer other than the file, on its way to where it is sent."""
+
     def __init__(self, status: int, message: str, headers: Headers | None = None) -> None:
         super().__init__(message)
         self.status = status
@@ -69,19 +71,19 @@ class FilesApp:
             raise RuntimeError(f"the files application serves http, not {scope['type']}")
         try:
             await self._serve(scope, receive, send)
-        except _Refusal as refusal:
+        except _RefusedError as refusal:
             await _send_refusal(refusal, scope["method"], send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            raise _Refusal(405, "files are read with GET or HEAD", [(b"allow", b"GET, HEAD")])
+            raise _RefusedError(405, "files are read with GET or HEAD", [(b"allow", b"GET, HEAD")])
         store, key, seconds_left = self._admit(scope)
         try:
             size = await store.size(key)
         except StorageError as error:
-            raise _Refusal(502, "the file store does not answer; try again") from error
+            raise _RefusedError(502, "the file store does not answer; try again") from error
         if size is None:
-            raise _Refusal(404, "no such file")
+            raise _RefusedError(404, "no such file")
         etag = f'"{hashlib.sha256(key.encode()).hexdigest()[:32]}"'
         headers: Headers = [
             *_ALWAYS,
@@ -116,16 +118,16 @@ class FilesApp:
         path = raw.decode("latin-1").partition("?")[0]
         key = path.removeprefix(PREFIX)
         if key == path or not is_key(key):
-            raise _Refusal(404, "no such file")
+            raise _RefusedError(404, "no such file")
         region = self._region_for_host(_header(scope, b"host") or "")
         store = None if region is None else self._store_for(region)
         if region is None or store is None:
-            raise _Refusal(404, "this host serves no files")
+            raise _RefusedError(404, "this host serves no files")
         expires, signature = _parameters(scope)
         try:
             return store, key, self._signer.verify(region, key, expires, signature)
         except BadLinkError as error:
-            raise _Refusal(403, str(error)) from error
+            raise _RefusedError(403, str(error)) from error
 
 
 def _header(scope: Scope, name: bytes) -> str | None:
@@ -140,7 +142,7 @@ def _parameters(scope: Scope) -> tuple[str, str]:
     pairs = [part.partition("=") for part in query.split("&")] if len(query) <= 256 else []
     values = {name: value for name, _, value in pairs}
     if len(pairs) != 2 or values.keys() != {"expires", "signature"}:
-        raise _Refusal(403, "the link needs the parameters expires and signature, and no others")
+        raise _RefusedError(403, "the link needs the parameters expires and signature, and no others")
     return values["expires"], values["signature"]
 
 
@@ -154,7 +156,7 @@ def _part(scope: Scope, size: int, etag: str) -> tuple[int, int, bool]:
         part = parse_range(asked, size)
     except UnsatisfiableRangeError as error:
         headers = [(b"content-range", f"bytes */{size}".encode())]
-        raise _Refusal(416, f"the range holds nothing of the file's {size} bytes", headers) from error
+        raise _RefusedError(416, f"the range holds nothing of the file's {size} bytes", headers) from error
     return (0, size, False) if part is None else (*part, True)
 
 
@@ -167,9 +169,9 @@ async def _stream(
         try:
             chunk = await anext(chunks)
         except ObjectMissingError as error:
-            raise _Refusal(404, "no such file") from error
+            raise _RefusedError(404, "no such file") from error
         except StorageError as error:
-            raise _Refusal(502, "the file store does not answer; try again") from error
+            raise _RefusedError(502, "the file store does not answer; try again") from error
         gone = asyncio.create_task(_disconnected(receive))
         try:
             await _send_piece(opening, send)
@@ -179,14 +181,13 @@ async def _stream(
                     return
                 await _send_piece({"type": "http.response.body", "body": chunk, "more_body": True}, send)
             await _send_piece({"type": "http.response.body", "body": b""}, send)
-        except TimeoutError:
-            return  # unfinished on purpose: the server closes the connection, so the reader sees the cut
         except OSError:
-            return  # the connection ended while we wrote
+            # The connection ended, or the reader stalled (a TimeoutError is one of these). The answer is left
+            # unfinished on purpose: the server then closes the connection, and the reader sees the cut.
+            return
         finally:
             gone.cancel()
-            with suppress(asyncio.CancelledError):
-                await gone
+            await asyncio.wait([gone])
 
 
 async def _send_piece(message: Message, send: Send) -> None:
@@ -195,11 +196,12 @@ async def _send_piece(message: Message, send: Send) -> None:
 
 
 async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    with suppress(OSError):  # a broken connection is one that ended
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
 
-async def _send_refusal(refusal: _Refusal, method: str, send: Send) -> None:
+async def _send_refusal(refusal: _RefusedError, method: str, send: Send) -> None:
     body = json.dumps({"error": refusal.message})
     headers: Iterable[tuple[bytes, bytes]] = [
         *_ALWAYS,
