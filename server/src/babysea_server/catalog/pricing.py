@@ -16,8 +16,9 @@ _FRAMES_PER_SECOND = 24
 class Quote:
     """The price of one request.
 
-    `cost_micro` is what is reserved. `per_second` is in micro-credits per second and output, for models priced by
-    the second. `seconds` is the length that is priced. `resolution` is set where the price depends on it.
+    `cost_micro` is what is reserved. `per_second` is in micro-credits per second and output, for models
+    priced by the second. `seconds` is the length that is priced. `resolution` is set where the price
+    depends on it.
     """
 
     cost_micro: int
@@ -51,16 +52,16 @@ def _rate(model: Model, inputs: Mapping[str, Any]) -> tuple[Decimal, str | None]
     """Credits per output or second, and the resolution where the rate depends on it."""
     tiers = model.pricing_tiers
     if tiers:
-        resolution = inputs.get("generation_resolution")
+        resolution = inputs.get("generation_resolution", "")
         if resolution in tiers:
             return tiers[resolution], resolution
-        quality = inputs.get("generation_quality")
-        return tiers.get(quality) or max(tiers.values()), None
+        quality = inputs.get("generation_quality", "")
+        return tiers[quality] if quality in tiers else max(tiers.values()), None
     pricing = model.pricing
     if not isinstance(pricing, Mapping):
         assert pricing is not None
         return pricing, None
-    resolution = inputs.get("generation_resolution")
+    resolution = inputs.get("generation_resolution", "")
     sound = "audio" if inputs.get("generation_generate_audio") else "noaudio"
     for key in (f"{resolution}_{sound}", resolution, sound):
         if key in pricing:

@@ -19,8 +19,8 @@ Condition = Mapping[str, str | int | bool]
 class FieldSpec:
     """One input of a model.
 
-    `type` is `string`, `integer`, `number`, `boolean`, `enum` (of strings), `url`, `url-array`, `string-array` or
-    `object`; `default` is None where there is none.
+    `type` is `string`, `integer`, `number`, `boolean`, `enum` (of strings), `url`, `url-array`,
+    `string-array` or `object`; `default` is None where there is none.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class ModelSchema:
-    """The common inputs of a model as the library shows them; an empty list means the caller cannot choose."""
+    """The common inputs as the library shows them; an empty list means the caller cannot choose."""
 
     prompt: bool
     ratios: tuple[str, ...]

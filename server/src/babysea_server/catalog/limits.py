@@ -1,0 +1,42 @@
+"""Whether a combination of inputs is possible: for the model, and for one provider of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from babysea_server.catalog.types import Condition, FieldSpec, Model, ProviderModel
+
+#: Types for which a condition asks whether the field is given, not what it says.
+PRESENCE_TYPES = frozenset({"string", "url", "url-array", "string-array", "object"})
+
+
+def matches(condition: Condition, inputs: Mapping[str, Any], fields: Mapping[str, FieldSpec]) -> bool:
+    """Whether the inputs are the combination that the condition describes."""
+    for name, value in condition.items():
+        if fields[name].type in PRESENCE_TYPES:
+            if (name in inputs) is not value:
+                return False
+        elif inputs.get(name) != value:
+            return False
+    return True
+
+
+def admits(provider: ProviderModel, inputs: Mapping[str, Any], model: Model) -> bool:
+    """Whether this provider of the model takes a request with these accepted inputs, defaults filled in."""
+    if provider.partial:
+        for name, limit in provider.limits.items():
+            if name in inputs and not _within(limit, inputs[name], model.fields[name]):
+                return False
+    return not any(matches(condition, inputs, model.fields) for condition in provider.excludes)
+
+
+def _within(limit: object, value: Any, spec: FieldSpec) -> bool:
+    if limit == "many" or limit is True:
+        return True
+    if limit is False:
+        return False
+    if isinstance(limit, list):
+        # An empty list: the provider cannot be told, so it gets only what it does anyway, the default.
+        return value in limit if limit else value == spec.default
+    if isinstance(limit, int):
+        return (len(value) if isinstance(value, list) else value) <= limit
+    return True
