@@ -1,6 +1,7 @@
 """Where files are kept: a local directory or a bucket, behind the same five calls with deadlines."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
@@ -212,7 +213,13 @@ def _open_directory(path: Path, prefix: str) -> ObjectStore:
 def _open_bucket(url: str, name: str) -> ObjectStore:
     # The client's own limits: the deadlines of each call stand above them. The whole-request timeout must
     # outlast the slowest download, since a body is read at the pace of whoever asked for it.
-    client: ClientConfig = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "2h"}
+    client: ClientConfig = {
+        "connect_timeout": "5s",
+        "read_timeout": "30s",
+        "timeout": "2h",
+        # Options given here replace those of the environment, and buckets on one's own machine need this one.
+        "allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true"),
+    }
     retry: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
     try:
         return ObjectStore(from_url(url, client_options=client, retry_config=retry), name=name)
