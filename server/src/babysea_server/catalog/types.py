@@ -74,9 +74,9 @@ class Provider:
     description: str
     website: str | None
     docs: str | None
-    delivery_method: str
-    cancel_method: str | None
-    webhook_verification: str | None
+    delivery_method: Literal["webhook_with_polling", "synchronous", "polling"]
+    cancel_method: Literal["prediction_cancel_api", "queue_cancel_api"] | None
+    webhook_verification: Literal["hmac_sha256", "ed25519"] | None
     api_base: str | None = None
     auth: str | None = None
     note: str | None = None
