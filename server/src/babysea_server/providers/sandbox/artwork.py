@@ -7,7 +7,7 @@ design, and a full-size canvas would cost thirty times as much.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ _RAMP_STEPS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Orb:
-    """A blurred disc: centre as fractions of the frame, radius, drift per second."""
+    """A disc in the sky: centre as fractions of the frame, radius, drift per second."""
 
     x: float
     y: float
@@ -72,8 +72,11 @@ class Artwork:
     angle: float
     """Direction of the sky's gradient from straight down, in radians."""
     orbs: tuple[Orb, ...]
+    """Blurred: opacity falls as exp(-(distance / radius)**2). The last one is the sun's halo."""
     sun: Orb
+    """Sharp."""
     waves: tuple[Wave, ...]
+    """From far to near; each hides part of those before it."""
 
 
 def artwork_of(scene: Scene) -> Artwork:
@@ -120,7 +123,8 @@ def artwork_of(scene: Scene) -> Artwork:
         )
         for step, colour in enumerate(palette.sea)
     )
-    return Artwork(palette, angle, orbs, sun, waves)
+    halo = replace(sun, radius=sun.radius * 2.6, opacity=0.5)
+    return Artwork(palette, angle, (*orbs, halo), sun, waves)
 
 
 class Painter:
@@ -149,7 +153,8 @@ class Painter:
         canvas = self._sky(seconds)
         for orb in self._art.orbs:
             self._blend(canvas, self._disc(orb, seconds, soft=True), orb.colour)
-        self._sun(canvas, seconds)
+        sun = self._art.sun
+        self._blend(canvas, self._disc(sun, seconds, soft=False), sun.colour)
         for wave in self._art.waves:
             self._wave(canvas, wave, seconds)
         return canvas
@@ -182,12 +187,6 @@ class Painter:
         distance = np.sqrt(du * du + dv * dv)
         disc: Floats = np.clip((orb.radius - distance) / self._edge + 0.5, 0, 1)
         return disc * np.float32(orb.opacity)
-
-    def _sun(self, canvas: Floats, seconds: float) -> None:
-        sun = self._art.sun
-        halo = Orb(sun.x, sun.y, sun.radius * 2.6, 0.5, sun.colour, sun.drift_x, sun.drift_y)
-        self._blend(canvas, self._disc(halo, seconds, soft=True), sun.colour)
-        self._blend(canvas, self._disc(sun, seconds, soft=False), sun.colour)
 
     def _wave(self, canvas: Floats, wave: Wave, seconds: float) -> None:
         crest = wave.crest(self._u, self._frame[1], seconds)

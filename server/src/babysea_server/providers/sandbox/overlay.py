@@ -12,7 +12,6 @@ from babysea_server.providers.sandbox.scene import Scene
 PILL_TEXT = "SANDBOX"
 EMPTY_PROMPT = "No prompt"
 PANEL_OPACITY = 0.68
-_WHITE: Rgb = (1.0, 1.0, 1.0)
 #: Frames with a shorter edge below this have room for the pill and some of the prompt only.
 _SPACIOUS_PX = 160
 #: Corners are drawn this much larger and reduced, because Pillow's shapes have hard edges.
@@ -153,7 +152,7 @@ def _pill(layout: Layout, palette: Palette) -> Patch:
     x, baseline = float(layout.pill_text_x), middle + layout.pill_px * 0.36
     # Small letters keep their own hinted distances.
     for part in PILL_TEXT if tracking(layout.pill_px) else (PILL_TEXT,):
-        draw.text((x, baseline), part, _fill(_WHITE), font, anchor="ls")
+        draw.text((x, baseline), part, _fill(palette.text), font, anchor="ls")
         x += fonts.advance(fonts.BUILT_IN, layout.pill_px, part) + tracking(layout.pill_px)
     return Patch(box.x, box.y, image)
 
@@ -162,11 +161,10 @@ def _card(layout: Layout, palette: Palette) -> Patch:
     box = layout.card
     image = _panel(box, layout.radius, palette.ink)
     draw = ImageDraw.Draw(image)
-    colour = palette.accent if layout.prompt_is_empty else _WHITE
+    colour = palette.accent if layout.prompt_is_empty else palette.text
     _write(draw, layout, layout.prompt, layout.pad, colour, palette.accent)
     if layout.label:
-        soft = _mix(palette.ink, _WHITE, 0.74)
-        _write(draw, layout, layout.label, layout.label_y, soft, soft)
+        _write(draw, layout, layout.label, layout.label_y, palette.muted, palette.muted)
     return Patch(box.x, box.y, image)
 
 
@@ -230,11 +228,6 @@ def _even(value: float) -> int:
 
 def _even_floor(value: int) -> int:
     return value - value % 2
-
-
-def _mix(a: Rgb, b: Rgb, share: float) -> Rgb:
-    r, g, blue = (x + (y - x) * share for x, y in zip(a, b, strict=True))
-    return (r, g, blue)
 
 
 def _fill(colour: Rgb) -> tuple[int, int, int, int]:

@@ -55,6 +55,9 @@ class Palette:
     """The panels behind text; dark enough for white text at the panels' opacity."""
     accent: Rgb
     """Marks and stand-ins for text on a panel."""
+    text: Rgb
+    muted: Rgb
+    """Text of second rank on a panel."""
 
 
 def palette_of(scene: Scene) -> Palette:
@@ -81,6 +84,8 @@ def palette_of(scene: Scene) -> Palette:
         sun=oklch(0.97, 0.035, horizon),
         ink=oklch(0.17, 0.035, base),
         accent=oklch(0.86, 0.09, horizon),
+        text=(1.0, 1.0, 1.0),
+        muted=oklch(0.82, 0.012, base),
     )
 
 

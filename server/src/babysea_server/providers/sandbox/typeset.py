@@ -15,7 +15,6 @@ from babysea_server.providers.sandbox import fonts
 _CHARACTERS_MAX = 1600
 _ELLIPSIS = "…"
 _OPENS_NO_LINE = frozenset("、。，．！？：；）」』】》〉・ーっッゃゅょャュョ")
-_KEPT_FORMATS = frozenset("\u200c\u200d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,8 @@ class Word:
     """Whether a space stands before it."""
     stand_in: bool = False
     """Whether it describes characters no font could draw."""
+    source: str | None = None
+    """What it stands for, where that is not `text`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Block:
     px: int
     lines: tuple[tuple[Placed, ...], ...]
     widths: tuple[float, ...]
+    sources: tuple[str, ...]
+    """The original text of each line, in reading order, for viewers with fonts of their own."""
     right_to_left: bool
     whole: bool
     """False when an ellipsis stands for the rest."""
@@ -67,23 +70,20 @@ class Block:
         return max(self.widths, default=0.0)
 
 
-def clean(text: str, *, keep_formats: bool = False) -> str:
-    """One line of composed text without control, surrogate, private or bidi-control characters.
-
-    `keep_formats` keeps the joiners that emoji and some scripts need.
-    """
+def clean(text: str) -> str:
+    """One line of composed text without control, format, surrogate, private or unassigned characters."""
+    head = text[: 2 * _CHARACTERS_MAX]
+    # Line breaks and tabs are controls, and separate words; the other kinds leave no gap.
     kept = (
         character
         if not (category := unicodedata.category(character)).startswith("C")
         else " "
         if category == "Cc"
-        else character
-        if keep_formats and character in _KEPT_FORMATS
         else ""
-        for character in text[: 2 * _CHARACTERS_MAX]
+        for character in head
     )
     joined = " ".join(unicodedata.normalize("NFC", "".join(kept)).split())
-    if len(joined) <= _CHARACTERS_MAX and len(text) <= 2 * _CHARACTERS_MAX:
+    if len(joined) <= _CHARACTERS_MAX and len(head) == len(text):
         return joined
     return joined[: _CHARACTERS_MAX - 1].rstrip() + _ELLIPSIS
 
@@ -126,12 +126,13 @@ def _fonted(chunk: str, order: Sequence[int], *, spaced: bool) -> Iterator[Word]
     """A chunk without spaces in one font if one draws all of it, else split where the fonts change."""
     whole = next((number for number in order if fonts.covers(number, chunk)), None)
     if whole is None and (plain := fonts.spelled_plainly(order[0], chunk)) is not None:
-        chunk, whole = plain, order[0]
+        yield Word(plain, order[0], direction(plain), spaced, source=chunk)
+        return
     runs = _runs(chunk, order) if whole is None else iter([(chunk, whole)])
     for run, number in runs:
         if number is None:
-            for said in fonts.in_words(run):
-                yield Word(said, fonts.BUILT_IN, False, spaced, stand_in=True)
+            for at, said in enumerate(fonts.in_words(run)):
+                yield Word(said, fonts.BUILT_IN, False, spaced, stand_in=True, source="" if at else run)
                 spaced = True
             continue
         for piece in _pieces(run):
@@ -218,7 +219,8 @@ def _split_long(words: Sequence[Word], px: int, width: int) -> Iterator[Word]:
         while len(rest.text) > 1 and fonts.advance(rest.font, px, rest.text) > width:
             cut = _cut(rest, px, width)
             yield replace(rest, text=rest.text[:cut])
-            rest = replace(rest, text=rest.text[cut:], spaced=False)
+            source = None if rest.source is None else ""
+            rest = replace(rest, text=rest.text[cut:], spaced=False, source=source)
         yield rest
 
 
@@ -263,7 +265,15 @@ def _width(line: Sequence[Word], px: int) -> float:
 def _block(px: int, lines: Sequence[Sequence[Word]], rtl: bool, *, whole: bool) -> Block:
     placed = tuple(_placed(line, px, rtl) for line in lines)
     widths = tuple(_width(line, px) for line in lines)
-    return Block(px, placed, widths, rtl, whole)
+    sources = tuple(_source(line) for line in lines)
+    return Block(px, placed, widths, sources, rtl, whole)
+
+
+def _source(line: Sequence[Word]) -> str:
+    parts = (
+        (" " if word.spaced else "") + (word.text if word.source is None else word.source) for word in line
+    )
+    return "".join(parts).strip()
 
 
 def _placed(line: Sequence[Word], px: int, rtl: bool) -> tuple[Placed, ...]:
