@@ -1,6 +1,8 @@
 import asyncio
 import os
+import signal
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,25 @@ async def test_write_that_failed_half_way_is_not_an_object(store: ObjectStore, t
     with pytest.raises(StorageError):
         await store.put("a/k", b"x" * 1000, "text/plain")
     assert await store.size("a/k") is None
+
+
+KILLED_AFTER_PUT = """
+import asyncio, os, pathlib, signal, sys
+from babysea_server.outputs.store import open_store
+
+async def main():
+    await open_store(None, pathlib.Path(sys.argv[1])).put("a/k", b"x" * 7_000_000, "video/mp4")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_acknowledged_put_survives_a_kill(store: ObjectStore, tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED_AFTER_PUT, str(tmp_path))
+    assert await process.wait() == -signal.SIGKILL
+    assert await read(store, "a/k", 0, 7_000_000) == b"x" * 7_000_000
+    assert files_below(tmp_path) == ["files/a/k"]
 
 
 async def test_probe_measures_a_round_trip_and_leaves_nothing(store: ObjectStore, tmp_path: Path) -> None:
