@@ -70,8 +70,11 @@ class Verdict:
 
 
 def goes_on(failed: FailedAttempt) -> bool:
-    """Whether the next provider of the chain is asked after this failure."""
-    return RULES[failed.failure].next_provider
+    """Whether the next provider of the chain is asked after this failure.
+
+    Storage that fails is ours, not the provider's: another purchase would meet the same storage.
+    """
+    return RULES[failed.failure].next_provider and failed.code != errors.STORAGE_ERROR.code
 
 
 def verdict(failed: Sequence[FailedAttempt]) -> Verdict:
@@ -81,7 +84,9 @@ def verdict(failed: Sequence[FailedAttempt]) -> Verdict:
     its code whatever came before; different ways give BSE4006.
     """
     if not failed:
-        return Verdict(errors.NO_PROVIDER_AVAILABLE.code, "No provider could be called. You were not charged.")
+        return Verdict(
+            errors.NO_PROVIDER_AVAILABLE.code, "No provider could be called. You were not charged."
+        )
     last = failed[-1]
     codes = {_code(attempt) for attempt in failed}
     if goes_on(last) and len(codes) > 1:
@@ -89,7 +94,12 @@ def verdict(failed: Sequence[FailedAttempt]) -> Verdict:
         return Verdict(
             errors.ALL_PROVIDERS_FAILED.code, f"All providers failed ({names}). You were not charged."
         )
-    return Verdict(_code(last), f"{RULES[last.failure].sentence} You were not charged.")
+    sentence = (
+        "The output could not be stored."
+        if last.code == errors.STORAGE_ERROR.code
+        else RULES[last.failure].sentence
+    )
+    return Verdict(_code(last), f"{sentence} You were not charged.")
 
 
 def _code(attempt: FailedAttempt) -> str:

@@ -5,7 +5,6 @@ sent, and every way in which the call can end is turned into one outcome per req
 was told "not accepted" certainly was not.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta

@@ -25,7 +25,10 @@ async def verify(db: Database) -> list[Difference]:
     All checks read one snapshot, so a running server does not disturb them, nor they it.
     """
     found: list[Difference] = []
-    async with db.connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+    async with (
+        db.connection() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
         await connection.execute(f"SET LOCAL statement_timeout = {_STATEMENT_TIMEOUT_MS}")
         for promise, query in CHECKS:
             rows = await connection.fetch(

@@ -1,0 +1,305 @@
+"""All SQL of execution: leases, claims, attempts, settlement, recovery.
+
+Every write of a worker is guarded by its id and the fence of its claim. All of them may be repeated after a
+lost answer without changing anything a second time.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from babysea_server import errors
+from babysea_server.db.pool import Database
+from babysea_server.execution.types import (
+    AcceptedAttempt,
+    AttemptRecord,
+    Claim,
+    OpenAttempt,
+    ResolvedAttempt,
+    Settlement,
+)
+
+# ------------------------------------------------------------------------------------------- leases
+
+
+async def register(db: Database, worker_id: UUID, *, host: str, pid: int, lease_s: float) -> None:
+    """Enter a worker."""
+    await db.execute(
+        """INSERT INTO workers (id, host, pid, lease_until)
+           VALUES ($1, $2, $3, now() + make_interval(secs => $4))""",
+        worker_id,
+        host,
+        pid,
+        lease_s,
+    )
+
+
+async def renew(db: Database, worker_id: UUID, *, lease_s: float) -> bool:
+    """Renew the lease of all the worker's work; False when the worker has been given up."""
+    return bool(
+        await db.execute(
+            "UPDATE workers SET lease_until = now() + make_interval(secs => $2) WHERE id = $1",
+            worker_id,
+            lease_s,
+        )
+    )
+
+
+async def reap(db: Database) -> int:
+    """Give up workers whose lease ran out: their work becomes claimable again, nothing is run here.
+
+    Returns how many generations were freed.
+    """
+    freed: int = await db.fetchval(
+        """WITH dead AS (
+               DELETE FROM workers WHERE id IN (
+                   SELECT id FROM workers WHERE lease_until < now() FOR UPDATE SKIP LOCKED
+               ) RETURNING id
+           ), freed AS (
+               UPDATE generations SET worker_id = NULL, due_at = now() WHERE worker_id IN (SELECT id FROM dead)
+               RETURNING 1
+           ) SELECT count(*) FROM freed"""
+    )
+    return freed
+
+
+async def leave(db: Database, worker_id: UUID) -> None:
+    """Take a worker out and free all its work at once."""
+    await db.execute(
+        """WITH gone AS (DELETE FROM workers WHERE id = $1)
+           UPDATE generations SET worker_id = NULL, due_at = now() WHERE worker_id = $1""",
+        worker_id,
+    )
+
+
+async def put_back(db: Database, worker_id: UUID, generation_id: UUID, fence: int, *, pause_s: float) -> None:
+    """Free one generation, to be claimed again after a pause."""
+    await db.execute(
+        """UPDATE generations SET worker_id = NULL, due_at = now() + make_interval(secs => $4)
+           WHERE id = $2 AND worker_id = $1 AND fence = $3""",
+        worker_id,
+        generation_id,
+        fence,
+        pause_s,
+    )
+
+
+# ------------------------------------------------------------------------------------------- claims
+
+_CLAIM = """
+WITH due AS (
+    SELECT id FROM generations
+    WHERE status IN ('pending', 'processing') AND worker_id IS NULL AND due_at <= now()
+      AND EXISTS (SELECT FROM workers WHERE id = $1)
+    ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+UPDATE generations g SET worker_id = $1, fence = fence + 1 FROM due WHERE g.id = due.id
+RETURNING g.id, g.account_id, g.model, g.media::text AS media, g.inputs, g.provider_order, g.prediction_id,
+    g.rate_per_second IS NOT NULL AS measured, g.created_at, g.fence,
+    CASE WHEN g.fence > 1 THEN (
+        SELECT jsonb_agg(jsonb_build_object(
+            'id', a.id, 'attempt_order', a.attempt_order, 'provider', a.provider, 'outcome', a.outcome,
+            'upstream_id', a.upstream_id, 'upstream', a.upstream, 'failure', a.failure,
+            'error_code', a.error_code, 'age_s', extract(epoch FROM now() - a.submitted_at)
+        ) ORDER BY a.attempt_order) FROM attempts a WHERE a.generation_id = g.id
+    ) END AS attempts
+"""
+
+
+async def claim(db: Database, worker_id: UUID, limit: int) -> list[Claim]:
+    """Take up to `limit` due generations; nobody else can take them while the worker's lease holds."""
+    rows = await db.fetch(_CLAIM, worker_id, limit)
+    return [
+        Claim(**{**row, "attempts": msgspec.convert(row["attempts"] or [], list[AttemptRecord])})
+        for row in rows
+    ]
+
+
+# ------------------------------------------------------------------------------------------- attempts
+
+_OPEN = """
+WITH asked AS (
+    SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::text[], $7::smallint[], $8::text[],
+                         $9::text[])
+        AS u (id, generation_id, account_id, fence, model, attempt_order, provider, adapter)
+), opened AS (
+    INSERT INTO attempts (id, generation_id, account_id, model, attempt_order, provider, adapter)
+    SELECT u.id, u.generation_id, u.account_id, u.model, u.attempt_order, u.provider, u.adapter
+    FROM asked u JOIN generations g ON g.id = u.generation_id
+    WHERE g.worker_id = $1 AND g.fence = u.fence AND g.status IN ('pending', 'processing')
+    ON CONFLICT (id) DO NOTHING RETURNING id
+)
+SELECT id FROM opened UNION SELECT a.id FROM attempts a JOIN asked USING (id) WHERE a.outcome = 'pending'
+"""
+
+
+async def open_attempts(db: Database, worker_id: UUID, attempts: Sequence[OpenAttempt]) -> list[bool]:
+    """Write attempts before their provider is called; False where the lease or the generation is gone."""
+    rows = await db.fetch(
+        _OPEN,
+        worker_id,
+        [attempt.attempt_id for attempt in attempts],
+        [attempt.generation_id for attempt in attempts],
+        [attempt.account_id for attempt in attempts],
+        [attempt.fence for attempt in attempts],
+        [attempt.model for attempt in attempts],
+        [attempt.attempt_order for attempt in attempts],
+        [attempt.provider for attempt in attempts],
+        [attempt.adapter for attempt in attempts],
+    )
+    opened = {row["id"] for row in rows}
+    return [attempt.attempt_id in opened for attempt in attempts]
+
+
+_ACCEPT = """
+WITH asked AS (
+    SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::text[], $6::jsonb[])
+        AS u (id, generation_id, fence, upstream_id, upstream)
+), kept AS (
+    UPDATE attempts a SET upstream_id = u.upstream_id, upstream = u.upstream, accepted_at = now()
+    FROM asked u WHERE a.id = u.id AND a.upstream_id IS NULL
+), begun AS (
+    UPDATE generations g SET status = 'processing', started_at = coalesce(g.started_at, now())
+    FROM asked u WHERE g.id = u.generation_id AND g.worker_id = $1 AND g.fence = u.fence AND g.status = 'pending'
+    RETURNING g.id
+)
+SELECT id FROM begun UNION
+SELECT g.id FROM generations g JOIN asked u ON g.id = u.generation_id
+WHERE g.worker_id = $1 AND g.fence = u.fence AND g.status = 'processing'
+"""
+
+
+async def accept_attempts(db: Database, worker_id: UUID, accepted: Sequence[AcceptedAttempt]) -> list[bool]:
+    """Persist upstream ids and start the generations; False where the generation is no longer ours.
+
+    The upstream id is kept in any case: whoever holds the generation now, or cleans up after it, needs it.
+    """
+    rows = await db.fetch(
+        _ACCEPT,
+        worker_id,
+        [attempt.attempt_id for attempt in accepted],
+        [attempt.generation_id for attempt in accepted],
+        [attempt.fence for attempt in accepted],
+        [attempt.upstream_id for attempt in accepted],
+        [attempt.upstream for attempt in accepted],
+    )
+    ours = {row["id"] for row in rows}
+    return [attempt.generation_id in ours for attempt in accepted]
+
+
+_RESOLVE = """
+UPDATE attempts a SET outcome = u.outcome, failure = u.failure, error_code = u.error_code,
+    error_message = u.error_message, estimated_cost = coalesce(u.cost, a.estimated_cost), resolved_at = now()
+FROM unnest($1::uuid[], $2::attempt_outcome[], $3::failure_class[], $4::text[], $5::text[], $6::bigint[])
+    AS u (id, outcome, failure, error_code, error_message, cost)
+WHERE a.id = u.id AND a.outcome = 'pending'
+"""
+
+
+async def resolve_attempts(db: Database, resolved: Sequence[ResolvedAttempt]) -> list[bool]:
+    """End attempts whose generation goes on with another, or goes on without them."""
+    await db.execute(_RESOLVE, *_resolution_columns(resolved))
+    return [True] * len(resolved)
+
+
+def _resolution_columns(resolved: Sequence[ResolvedAttempt | None]) -> list[list[Any]]:
+    return [
+        [attempt and attempt.attempt_id for attempt in resolved],
+        [attempt and attempt.outcome for attempt in resolved],
+        [attempt and attempt.failure for attempt in resolved],
+        [attempt and attempt.error_code for attempt in resolved],
+        [attempt and attempt.error_message for attempt in resolved],
+        [attempt and attempt.cost for attempt in resolved],
+    ]
+
+
+# ------------------------------------------------------------------------------------------- settlement
+
+_SETTLE = """
+WITH settled AS MATERIALIZED (
+    SELECT * FROM settle_generations_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+), resolved AS (
+    UPDATE attempts a SET
+        outcome = CASE WHEN s.generation_id IS NULL AND u.outcome = 'used' THEN 'discarded' ELSE u.outcome END,
+        failure = u.failure, error_code = u.error_code, error_message = u.error_message,
+        estimated_cost = coalesce(u.cost, a.estimated_cost), resolved_at = now()
+    FROM unnest($12::uuid[], $13::attempt_outcome[], $14::failure_class[], $15::text[], $16::text[], $17::bigint[],
+                $2::uuid[])
+        AS u (id, outcome, failure, error_code, error_message, cost, generation_id)
+        LEFT JOIN settled s ON s.generation_id = u.generation_id
+        LEFT JOIN generations g ON g.id = u.generation_id
+    -- After a lost lease the attempt belongs to whoever resumes it; it is ours to end only if the generation
+    -- ended here or had ended before.
+    WHERE a.id = u.id AND a.outcome = 'pending'
+      AND (s.generation_id IS NOT NULL OR g.status IN ('succeeded', 'failed', 'canceled'))
+)
+SELECT generation_id FROM settled
+"""
+
+
+async def settle(db: Database, worker_id: UUID, settlements: Sequence[Settlement]) -> list[bool]:
+    """Finish generations and their last attempts; False where somebody else was first."""
+    rows = await db.fetch(
+        _SETTLE,
+        worker_id,
+        [item.generation_id for item in settlements],
+        [item.account_id for item in settlements],
+        [item.fence for item in settlements],
+        [item.status for item in settlements],
+        [item.seconds for item in settlements],
+        [item.provider for item in settlements],
+        [item.outputs for item in settlements],
+        [item.error_code for item in settlements],
+        [item.error_message for item in settlements],
+        [item.predict_ms for item in settlements],
+        *_resolution_columns([item.attempt for item in settlements]),
+    )
+    settled = {row["generation_id"] for row in rows}
+    return [item.generation_id in settled for item in settlements]
+
+
+_EXPIRE = """
+WITH late AS MATERIALIZED (
+    SELECT id, account_id FROM generations
+    WHERE status IN ('pending', 'processing') AND expires_at < now() ORDER BY expires_at LIMIT $1
+), settled AS MATERIALIZED (
+    SELECT s.generation_id FROM (
+        SELECT coalesce(array_agg(id), '{}') AS ids, coalesce(array_agg(account_id), '{}') AS accounts,
+               coalesce(array_agg(0), '{}') AS fences,
+               coalesce(array_agg('failed'::generation_status), '{}') AS statuses,
+               coalesce(array_agg(NULL::text), '{}') AS nothing, coalesce(array_agg(NULL::jsonb), '{}') AS no_outputs,
+               coalesce(array_agg(NULL::numeric), '{}') AS no_seconds, coalesce(array_agg(NULL::bigint), '{}') AS no_ms,
+               coalesce(array_agg($2::text), '{}') AS codes, coalesce(array_agg($3::text), '{}') AS messages
+        FROM late
+    ) l, LATERAL settle_generations_v1(NULL, l.ids, l.accounts, l.fences, l.statuses, l.no_seconds, l.nothing,
+                                       l.no_outputs, l.codes, l.messages, l.no_ms) AS s
+), discarded AS (
+    UPDATE attempts SET outcome = 'discarded', resolved_at = now()
+    WHERE outcome = 'pending' AND generation_id IN (SELECT generation_id FROM settled)
+)
+SELECT count(*) FROM settled
+"""
+
+
+async def expire(db: Database, *, limit: int = 200) -> int:
+    """Fail and refund generations past their hard limit, whoever holds them; returns how many."""
+    count: int = await db.fetchval(
+        _EXPIRE,
+        limit,
+        errors.GENERATION_EXPIRED.code,
+        "The generation did not end in time and was given up. You were not charged.",
+    )
+    return count
+
+
+async def forget_idempotency_keys(db: Database, *, limit: int = 5000) -> int:
+    """Delete idempotency keys older than 24 hours, in bounded steps; returns how many."""
+    return await db.execute(
+        """DELETE FROM idempotency_keys WHERE (account_id, key) IN (
+               SELECT account_id, key FROM idempotency_keys WHERE created_at < now() - interval '24 hours'
+               ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED
+           )""",
+        limit,
+    )

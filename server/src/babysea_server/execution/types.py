@@ -1,0 +1,98 @@
+"""The records that move between the worker and the database."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from babysea_server.providers.base import Failure
+
+
+class AttemptRecord(msgspec.Struct, frozen=True):
+    """One attempt of a generation as the attempt log has it."""
+
+    id: UUID
+    attempt_order: int
+    provider: str
+    outcome: str
+    upstream_id: str | None
+    upstream: dict[str, Any] | None
+    failure: Failure | None
+    error_code: str | None
+    age_s: float
+    """Seconds since it was opened, when the generation was claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A generation this worker holds the lease of, under `fence`."""
+
+    id: UUID
+    account_id: UUID
+    model: str
+    media: Literal["image", "video"]
+    inputs: dict[str, Any]
+    provider_order: Sequence[str]
+    prediction_id: UUID
+    measured: bool
+    """The price follows the measured length of the output."""
+    created_at: datetime
+    fence: int
+    attempts: Sequence[AttemptRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAttempt:
+    """An attempt about to be made."""
+
+    attempt_id: UUID
+    generation_id: UUID
+    account_id: UUID
+    fence: int
+    model: str
+    attempt_order: int
+    provider: str
+    adapter: str
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedAttempt:
+    """A provider took the job: its id is persisted before anything else happens."""
+
+    attempt_id: UUID
+    generation_id: UUID
+    fence: int
+    upstream_id: str
+    upstream: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedAttempt:
+    """How an attempt ended. `cost` in micro-credits, where known."""
+
+    attempt_id: UUID
+    outcome: Literal["used", "failed", "cancelled", "discarded"]
+    failure: Failure | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    cost: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The final transition of a generation, with the end of its last attempt."""
+
+    generation_id: UUID
+    account_id: UUID
+    fence: int
+    status: Literal["succeeded", "failed"]
+    attempt: ResolvedAttempt | None
+    provider: str | None = None
+    outputs: Sequence[Any] | None = None
+    seconds: float | None = None
+    predict_ms: int | None = None
+    error_code: str | None = None
+    error_message: str | None = None
