@@ -106,6 +106,10 @@ def words_of(text: str) -> tuple[Word, ...]:
     words: list[Word] = []
     for chunk in chunks:
         words.extend(_fonted(chunk, order, spaced=bool(words)))
+    if chunks and not words:
+        # Marks and punctuation without glyphs say nothing by themselves; an empty card would deny them.
+        said = f"[{len(text)} sign{'s' if len(text) > 1 else ''}]"
+        return (Word(said, fonts.BUILT_IN, False, spaced=False, stand_in=True, source=text),)
     return tuple(words)
 
 
