@@ -1,0 +1,294 @@
+"""The gateway: the one way in to `/v1`, as a plain ASGI app.
+
+The order is the contract's: preflight, firewall, key, scope, body, operation. Whatever happens on the
+way, the answer is one of the two envelopes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from traceback import walk_tb
+from typing import NamedTuple
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from babysea_server.contract.cors import Headers, answer_headers, is_preflight, preflight_headers
+from babysea_server.contract.envelope import error_body, success_body
+from babysea_server.contract.firewall import Admitted, Firewall
+from babysea_server.errors import (
+    INSUFFICIENT_PERMISSIONS,
+    INTERNAL_ERROR,
+    PAYLOAD_TOO_LARGE,
+    SERVICE_UNAVAILABLE,
+    ApiError,
+)
+from babysea_server.kit.calls import Call, Handler, Principal
+from babysea_server.kit.clock import Clock
+from babysea_server.kit.ids import request_id
+
+MAX_BODY_BYTES = 100 * 1024
+DEADLINE_SECONDS = 30.0
+
+Authenticate = Callable[[str, str | None, str], Awaitable[Principal]]
+"""(region, `Authorization` header, client address) to the caller. Raises ApiError."""
+
+#: Accepting work has its own deadlines: cut off here, the caller could not tell whether it was accepted.
+_OWN_DEADLINE = frozenset({"generate"})
+#: A refused body up to this size is read off and discarded by the server, so that a client which writes
+#: first and reads afterwards still gets its 413; beyond it, the connection is closed.
+_DISCARD_BYTES = 1024 * 1024
+_FIXED_HEADERS: Headers = [
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+]
+_TRACE_FRAMES = 20
+
+
+class _ClientGoneError(Exception):
+    """The client disconnected before its request was complete: there is nobody to answer."""
+
+
+class _Answer(NamedTuple):
+    status: int
+    headers: Headers
+    body: bytes
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far one request has come."""
+
+    request_id: str
+    started: float
+    admitted: Admitted | None = None
+    authenticated: bool = False
+    handling: bool = False
+    body_seconds: float = 0.0
+    """Time spent waiting for the client's body, which is not our share."""
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class Gateway:
+    """Answers everything under `/v1`.
+
+    Args:
+        firewall: decides which operation a request is.
+        authenticate: finds the caller.
+        handlers: the operations that are served, by region and operation id.
+        clock: the time of answers, and of `Server-Timing`.
+        deadline_seconds: the longest that one request may take; accepting a generation limits itself.
+
+    Set `draining` before a shutdown: requests that arrive afterwards are sent elsewhere (BSE5002).
+    """
+
+    def __init__(
+        self,
+        firewall: Firewall,
+        authenticate: Authenticate,
+        handlers: Mapping[tuple[str, str], Handler],
+        clock: Clock,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> None:
+        self.draining = False
+        self._firewall = firewall
+        self._authenticate = authenticate
+        self._handlers = handlers
+        self._clock = clock
+        self._deadline_seconds = deadline_seconds
+        self._log = structlog.get_logger("babysea.gateway")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            raise ValueError(f"the gateway serves HTTP, not {scope['type']}")
+        request_headers: Headers = scope["headers"]
+        progress = _Progress(request_id(), self._clock.monotonic())
+        if is_preflight(scope["method"], request_headers):
+            headers = [(b"x-request-id", progress.request_id.encode()), *preflight_headers()]
+            await _send(send, _Answer(204, headers, b""))
+            return
+        try:
+            answer = await self._answer(scope, receive, progress)
+        except _ClientGoneError:
+            return
+        except Exception as error:
+            answer = self._failure(error, progress)
+        answer.headers.extend(answer_headers(request_headers))
+        await _send(send, answer)
+
+    async def _answer(self, scope: Scope, receive: Receive, progress: _Progress) -> _Answer:
+        if self.draining:
+            raise ApiError(
+                SERVICE_UNAVAILABLE,
+                "This server is shutting down; repeat the request.",
+                headers={"Retry-After": "1", "Connection": "close"},
+            )
+        admitted = progress.admitted = self._firewall.match(scope)
+        validated = self._clock.monotonic()
+        progress.timings["validate"] = (validated - progress.started) * 1000
+        deadline = asyncio.timeout(self._deadline_seconds)
+        try:
+            async with deadline:
+                principal = await self._identify(admitted, scope)
+                progress.authenticated = True
+                progress.timings["auth"] = (self._clock.monotonic() - validated) * 1000
+                _check_scope(admitted, principal)
+                body = await self._read_body(admitted, receive, progress) if admitted.takes_body else b""
+                handler = self._handlers.get((admitted.region, admitted.operation_id))
+                if handler is None:
+                    raise ApiError(SERVICE_UNAVAILABLE, "This operation is not available yet.")
+                if admitted.operation_id in _OWN_DEADLINE:
+                    deadline.reschedule(None)
+                progress.handling = True
+                reply = await handler(
+                    Call(
+                        operation_id=admitted.operation_id,
+                        region=admitted.region,
+                        request_id=progress.request_id,
+                        origin=f"{scope.get('scheme', 'http')}://{admitted.host}",
+                        principal=principal,
+                        path=admitted.path,
+                        query=admitted.query,
+                        headers=admitted.headers,
+                        body=body,
+                        timings=progress.timings,
+                    )
+                )
+        except TimeoutError:
+            if deadline.expired():
+                raise _too_late(scope["method"], progress) from None
+            raise
+        content = success_body(progress.request_id, self._clock.now(), reply)
+        return self._complete(200, content, reply.headers, progress)
+
+    async def _identify(self, admitted: Admitted, scope: Scope) -> Principal:
+        client = scope.get("client")
+        return await self._authenticate(
+            admitted.region, admitted.headers.get("authorization"), client[0] if client else ""
+        )
+
+    async def _read_body(self, admitted: Admitted, receive: Receive, progress: _Progress) -> bytes:
+        """The whole body, never more than the limit. Raises BSE2010, or that the client is gone."""
+        declared = int(admitted.headers.get("content-length", "0"))
+        if declared > MAX_BODY_BYTES:
+            raise _too_large(close=declared > _DISCARD_BYTES)
+        started = self._clock.monotonic()
+        chunks: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _ClientGoneError
+            chunk: bytes = message.get("body", b"")
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise _too_large(close=True)
+            if chunk:
+                chunks.append(chunk)
+            more = message.get("more_body", False)
+        progress.body_seconds = self._clock.monotonic() - started
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _failure(self, error: Exception, progress: _Progress) -> _Answer:
+        if isinstance(error, ApiError):
+            try:
+                return self._error(error, progress)
+            except Exception as unspeakable:  # an error whose details have no JSON form is ours
+                error = unspeakable
+        self._log_failure(error, progress)
+        masked = ApiError(
+            INTERNAL_ERROR, "The server failed unexpectedly; give the request id to its operator."
+        )
+        return self._error(masked, progress)
+
+    def _error(self, error: ApiError, progress: _Progress) -> _Answer:
+        headers = dict(error.headers)
+        status = error.spec.status
+        if status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        elif status == 429 and "Retry-After" not in headers:
+            seconds = (error.details or {}).get("retry_after_seconds", 1)
+            headers["Retry-After"] = str(max(1, int(seconds)))
+        return self._complete(status, error_body(progress.request_id, error), headers, progress)
+
+    def _complete(self, status: int, body: bytes, extra: Mapping[str, str], progress: _Progress) -> _Answer:
+        headers = [
+            *_FIXED_HEADERS,
+            (b"content-length", str(len(body)).encode()),
+            (b"x-request-id", progress.request_id.encode()),
+        ]
+        if progress.authenticated:
+            elapsed = self._clock.monotonic() - progress.started - progress.body_seconds
+            phases = [f"{name};dur={milliseconds:.2f}" for name, milliseconds in progress.timings.items()]
+            phases.append(f"total;dur={elapsed * 1000:.2f}")
+            headers.append((b"server-timing", ", ".join(phases).encode()))
+        for name, value in extra.items():
+            headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+        return _Answer(status, headers, body)
+
+    def _log_failure(self, error: Exception, progress: _Progress) -> None:
+        # The kind and the place, never the text: messages of exceptions quote the values they met.
+        admitted = progress.admitted
+        trace = [
+            f"{frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
+            for frame, line in walk_tb(error.__traceback__)
+        ]
+        cause = error.__cause__ or error.__context__
+        self._log.error(
+            "request_failed",
+            request_id=progress.request_id,
+            region=admitted.region if admitted else None,
+            operation=admitted.operation_id if admitted else None,
+            error=type(error).__qualname__,
+            cause=type(cause).__qualname__ if cause else None,
+            trace=trace[-_TRACE_FRAMES:],
+        )
+
+
+def _check_scope(admitted: Admitted, principal: Principal) -> None:
+    if admitted.scope not in principal.scopes:
+        raise ApiError(
+            INSUFFICIENT_PERMISSIONS,
+            f"The key lacks the scope {admitted.scope}.",
+            details={"required": admitted.scope, "granted": sorted(principal.scopes)},
+        )
+
+
+def _too_large(*, close: bool) -> ApiError:
+    return ApiError(
+        PAYLOAD_TOO_LARGE,
+        f"The body is larger than {MAX_BODY_BYTES} bytes.",
+        details={"max_bytes": MAX_BODY_BYTES},
+        headers={"Connection": "close"} if close else None,
+    )
+
+
+def _too_late(method: str, progress: _Progress) -> ApiError:
+    """Repeating is safe when nothing was begun, or when the operation only reads."""
+    if not progress.handling:
+        return ApiError(
+            SERVICE_UNAVAILABLE,
+            "The request was not complete in time; nothing was accepted.",
+            headers={"Retry-After": "1", "Connection": "close"},
+        )
+    if method == "GET":
+        return ApiError(
+            SERVICE_UNAVAILABLE, "The answer was not ready in time.", headers={"Retry-After": "1"}
+        )
+    return ApiError(
+        INTERNAL_ERROR,
+        "The operation did not end in time and may have taken effect; read before repeating it.",
+    )
+
+
+async def _send(send: Send, answer: _Answer) -> None:
+    try:
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+    except OSError:  # the client left while being answered
+        return
