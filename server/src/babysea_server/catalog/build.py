@@ -57,10 +57,12 @@ def build(sources: Sources, markup: Markup, faults: Faults) -> tuple[dict[str, M
         shaped(_plain(entry.data), FieldSource, entry, name, "", faults)
     models: dict[str, Model] = {}
     for identifier, entry in sources.models.items():
+        before = len(faults.lines)
         model = _model(identifier, entry, sources, markup, faults)
         if model is not None:
             models[identifier] = model
-            check_model(model, sources.providers, entry, faults)
+            if len(faults.lines) == before:  # else most of what the checks found would follow from that
+                check_model(model, sources.providers, entry, faults)
     _check_names(models, sources, faults)
     _check_markup(markup, models, sources.providers, faults)
     return models, providers

@@ -166,7 +166,7 @@ def _check_pricing(model: Model, report: Report) -> None:
     follows_source = by_second and "generation_duration" not in model.fields
     if by_second and model.media == "image":
         report("pricing_unit", "an image is not priced by the second")
-    if follows_source and (model.max_seconds is None or model.max_seconds < 1):
+    elif follows_source and (model.max_seconds is None or model.max_seconds < 1):
         report("max_seconds", "is needed: the length follows the source, and this much is reserved")
     if not follows_source and model.max_seconds is not None:
         report("max_seconds", "belongs to models priced by the second that have no generation_duration")

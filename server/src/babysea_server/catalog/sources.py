@@ -212,6 +212,9 @@ def shaped(value: object, shape: type[S], entry: Entry, place: str, part: str, f
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         key = path.removesuffix("`").lstrip(".")
+        unknown = message.partition("unknown field `")[2].removesuffix("`")
+        if unknown:
+            key, message = f"{key}.{unknown}" if key else unknown, "is not a known key"
         full = ".".join(piece for piece in (part, key) if piece)
         faults.add(entry.file_of(full), f"{place}: {full}" if full else place, message)
         return None
