@@ -102,7 +102,7 @@ async def test_estimate_of_tiers_by_resolution(catalog: Catalog) -> None:
         ("bfl/flux-schnell", {"duration": 5}, "duration"),
         ("bfl/flux-schnell", {"audio": True}, "audio"),
         ("runway/act-two", {"duration": 31}, "duration"),
-        ("minimax/hailuo-02", {"duration": 10, "resolution": "1080p"}, "generation_duration"),
+        ("minimax/hailuo-02", {"duration": 10, "resolution": "1080p"}, "duration"),
     ],
 )
 async def test_estimate_of_the_impossible_400(

@@ -62,7 +62,7 @@ def _inputs(model: Model, query: Mapping[str, Any]) -> dict[str, Any]:
     for condition in model.excludes:
         # Only what an estimate can name: the absence of a prompt says nothing here.
         if condition.keys() <= inputs.keys() and matches(condition, inputs, model.fields):
-            raise refusals.impossible(model, condition, inputs)
+            raise refusals.impossible(model, condition, inputs, prefix="")
     return inputs
 
 

@@ -105,36 +105,40 @@ def _range(spec: FieldSpec) -> str:
     return f" of at most {spec.max}" if spec.max is not None else ""
 
 
-def impossible(model: Model, condition: Condition, inputs: Mapping[str, Any]) -> ApiError:
-    """Values that are right one by one and impossible together."""
+def impossible(
+    model: Model, condition: Condition, inputs: Mapping[str, Any], prefix: str = "generation_"
+) -> ApiError:
+    """Values that are right one by one and impossible together.
+
+    `prefix` is how the caller spelled the names: parameters of the estimate have none.
+    """
+
+    def spelled(name: str) -> str:
+        return prefix + name.removeprefix("generation_")
+
+    def told(name: str, value: object) -> str:
+        if model.fields[name].type in PRESENCE_TYPES:
+            return spelled(name) if value else f"no {spelled(name)}"
+        return f"{spelled(name)} {str(value).lower() if isinstance(value, bool) else value}"
+
     names = list(condition)
     first = names[0]
-    if all(_asks_presence(model, name) and value is False for name, value in condition.items()):
-        return invalid_input(first, f"Give {_either(names)}.", allowed=names)
-    told = [_told(model, name, value) for name, value in condition.items()]
-    rest = " and ".join(told[1:])
-    message = f"{told[0]} is not available" + (f" with {rest}" if rest else "")
+    if all(model.fields[name].type in PRESENCE_TYPES and not condition[name] for name in names):
+        allowed_names = [spelled(name) for name in names]
+        return invalid_input(spelled(first), f"Give {_either(allowed_names)}.", allowed=allowed_names)
+    rest = " and ".join(told(name, condition[name]) for name in names[1:])
+    message = f"{told(first, condition[first])} is not available" + (f" with {rest}" if rest else "")
     enum = model.fields[first].enum
     if enum is None:
-        return invalid_input(first, message + ".")
+        return invalid_input(spelled(first), message + ".")
     possible = [
         value
         for value in enum
         if not any(matches(other, {**inputs, first: value}, model.fields) for other in model.excludes)
     ]
     if possible:
-        message += f"; with it, {first} can be {_either(possible)}"
-    return invalid_input(first, message + ".", allowed=possible)
-
-
-def _asks_presence(model: Model, name: str) -> bool:
-    return model.fields[name].type in PRESENCE_TYPES
-
-
-def _told(model: Model, name: str, value: object) -> str:
-    if _asks_presence(model, name):
-        return name if value else f"no {name}"
-    return f"{name} {str(value).lower() if isinstance(value, bool) else value}"
+        message += f"; with it, {spelled(first)} can be {_either(possible)}"
+    return invalid_input(spelled(first), message + ".", allowed=possible)
 
 
 def wrong_order(model: Model) -> ApiError:
