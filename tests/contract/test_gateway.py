@@ -149,27 +149,23 @@ class TestBody:
         answer = await ask(make_gateway(handler), http_scope("POST", GENERATE, [KEY, JSON]), *chunks)
         assert (answer.status, bodies) == (200, [b"".join(chunks)])
 
-    @pytest.mark.parametrize(
-        ("length", "connection"),
-        [(MAX_BODY_BYTES + 1, None), (1024 * 1024, None), (1024 * 1024 + 1, "close")],
-    )
+    @pytest.mark.parametrize("length", [MAX_BODY_BYTES + 1, 10**12])
     async def test_a_declared_length_over_the_limit_is_refused_unread(
-        self, make_gateway: MakeGateway, length: int, connection: str | None
+        self, make_gateway: MakeGateway, length: int
     ) -> None:
         exchange = Exchange(chunked(b"x"))
         headers = [KEY, JSON, ("content-length", str(length))]
         await make_gateway()(http_scope("POST", GENERATE, headers), exchange.receive, exchange.send)
         answer = exchange.answer
         assert (answer.status, answer.code, exchange.taken) == (413, "BSE2010", 0)
-        assert answer.headers.get("connection") == connection
         assert answer.json["error"]["details"] == {"max_bytes": 102400}
+        assert "connection" not in answer.headers  # closing would lose the answer of a client still writing
 
     async def test_reading_stops_at_the_limit(self, make_gateway: MakeGateway) -> None:
         exchange = Exchange(chunked(*[b"x" * 65536] * 100))
         headers = [KEY, JSON, ("transfer-encoding", "chunked")]
         await make_gateway()(http_scope("POST", GENERATE, headers), exchange.receive, exchange.send)
         assert (exchange.answer.status, exchange.taken) == (413, 2)
-        assert exchange.answer.headers["connection"] == "close"
 
     async def test_a_length_that_lies_is_still_limited(self, make_gateway: MakeGateway) -> None:
         headers = [KEY, JSON, ("content-length", "2")]

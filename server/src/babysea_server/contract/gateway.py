@@ -35,9 +35,6 @@ Authenticate = Callable[[str, str | None, str], Awaitable[Principal]]
 
 #: Accepting work has its own deadlines: cut off here, the caller could not tell whether it was accepted.
 _OWN_DEADLINE = frozenset({"generate"})
-#: A refused body up to this size is read off and discarded by the server, so that a client which writes
-#: first and reads afterwards still gets its 413; beyond it, the connection is closed.
-_DISCARD_BYTES = 1024 * 1024
 _FIXED_HEADERS: Headers = [
     (b"content-type", b"application/json"),
     (b"cache-control", b"no-store"),
@@ -176,7 +173,7 @@ class Gateway:
         """The whole body, never more than the limit. Raises BSE2010, or that the client is gone."""
         declared = int(admitted.headers.get("content-length", "0"))
         if declared > MAX_BODY_BYTES:
-            raise _too_large(close=declared > _DISCARD_BYTES)
+            raise _too_large()
         started = self._clock.monotonic()
         chunks: list[bytes] = []
         size, more = 0, True
@@ -187,7 +184,7 @@ class Gateway:
             chunk: bytes = message.get("body", b"")
             size += len(chunk)
             if size > MAX_BODY_BYTES:
-                raise _too_large(close=True)
+                raise _too_large()
             if chunk:
                 chunks.append(chunk)
             more = message.get("more_body", False)
@@ -259,12 +256,13 @@ def _check_scope(admitted: Admitted, principal: Principal) -> None:
         )
 
 
-def _too_large(*, close: bool) -> ApiError:
+def _too_large() -> ApiError:
+    # The connection stays open: closed under a client that is still writing, it is reset and the answer
+    # lost. The server discards what still comes, and only a caller with a valid key gets this far.
     return ApiError(
         PAYLOAD_TOO_LARGE,
         f"The body is larger than {MAX_BODY_BYTES} bytes.",
         details={"max_bytes": MAX_BODY_BYTES},
-        headers={"Connection": "close"} if close else None,
     )
 
 
