@@ -20,7 +20,9 @@ REGIONS: tuple[Region, ...] = ("us", "eu", "jp")
 _PLAIN_NAMES = frozenset(
     {"database_url_us", "database_url_eu", "database_url_jp", "storage_url", "master_key", "redis_url"}
 )
-_SECRET_NAMES = frozenset({"master_key", "database_url_us", "database_url_eu", "database_url_jp", "redis_url"})
+_SECRET_NAMES = frozenset(
+    {"master_key", "database_url_us", "database_url_eu", "database_url_jp", "redis_url"}
+)
 
 
 class SettingsError(ValueError):
@@ -45,7 +47,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     domain: Annotated[str, _text("The API answers on api.us.<domain>, api.eu.<domain>, api.jp.<domain>.")] = (
         "localhost"
     )
-    regions: Annotated[tuple[Region, ...], Meta(min_length=1), _text("Regions this process serves.")] = REGIONS
+    regions: Annotated[tuple[Region, ...], Meta(min_length=1), _text("Regions this process serves.")] = (
+        REGIONS
+    )
     default_region: Annotated[
         Region, _text("Region of localhost and 127.0.0.1 while the domain is localhost.")
     ] = "us"
@@ -65,7 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=2, le=100), _text("Connections at most, per process and region.")
     ] = 12
     storage_url: Annotated[
-        str | None, _text("Where output files go: s3://, gs://, az:// or file://; by default the data folder.")
+        str | None,
+        _text("Where output files go: s3://, gs://, az:// or file://; by default the data folder."),
     ] = None
     master_key: Annotated[
         str | None, _text("Secret all derived keys come from; made and kept in the data folder when absent.")
@@ -74,7 +79,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=60, le=604800), _text("How long a signed file link works.")
     ] = 3600
     provider_mode: Annotated[
-        Literal["sandbox"], _text("sandbox: the built-in sandbox stands in for every provider of every model.")
+        Literal["sandbox"],
+        _text("sandbox: the built-in sandbox stands in for every provider of every model."),
     ] = "sandbox"
     catalog_dir: Annotated[
         str | None, _text("Folder with TOML files that override or add models and prices.")
@@ -83,13 +89,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float, Meta(ge=0, le=3600), _text("How long a sandbox job takes at the least.")
     ] = 0.8
     sandbox_behaviors: Annotated[
-        dict[str, str], _text('Behaviour of sandbox providers, e.g. { fal = "refuse_busy" }; docs/sandbox.md.')
+        dict[str, str],
+        _text('Behaviour of sandbox providers, e.g. { fal = "refuse_busy" }; docs/sandbox.md.'),
     ] = {}
     sandbox_image_edge: Annotated[
         int, Meta(ge=64, le=4096), _text("Longer edge of sandbox pictures in pixels.")
     ] = 1024
     admission_queue: Annotated[int, Meta(ge=1), _text("Requests that may wait for admission at once.")] = 2048
-    admission_batch: Annotated[int, Meta(ge=1, le=1024), _text("Requests decided in one database call.")] = 256
+    admission_batch: Annotated[int, Meta(ge=1, le=1024), _text("Requests decided in one database call.")] = (
+        256
+    )
     admission_calls: Annotated[int, Meta(ge=1, le=16), _text("Admission calls in flight at once.")] = 2
     admission_deadline_s: Annotated[
         float, _Positive, _text("A request not admitted by then is answered BSE5002.")
@@ -117,9 +126,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_format: Annotated[Literal["console", "json"], _text("How logs are written to standard error.")] = (
         "console"
     )
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], _text("Least level that is logged.")] = (
-        "info"
-    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], _text("Least level that is logged.")
+    ] = "info"
 
     @property
     def data_path(self) -> Path:

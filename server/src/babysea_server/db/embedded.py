@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -114,10 +114,9 @@ class EmbeddedPostgres:
         connection = await asyncpg.connect(self.dsn("postgres"), timeout=30)
         try:
             if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", database):
-                try:
+                # Another process may be faster.
+                with suppress(asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
                     await connection.execute(f'CREATE DATABASE "{database}"')
-                except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
-                    pass  # another process was faster
         finally:
             await connection.close(timeout=5)
         return self.dsn(database)

@@ -113,6 +113,8 @@ class Run:
             for record in self._claim.attempts
             if record.outcome == "failed" and record.failure is not None
         ]
+        if self._claim.model not in self._parts.catalog.all_models:
+            return await self._fail(failed, None)
         opened = next((record for record in self._claim.attempts if record.outcome == "pending"), None)
         result: _Success | _Defeat | None = None
         if opened is not None:
@@ -351,7 +353,7 @@ class Run:
 
     def _attempt(self, record: AttemptRecord) -> _Attempt:
         claim = self._claim
-        job = Job(record.id, record.provider, self._parts.catalog.model(claim.model), claim.inputs)
+        job = Job(record.id, record.provider, self._parts.catalog.all_models[claim.model], claim.inputs)
         budget = self._parts.attempt_timeout_s[claim.media] - record.age_s
         return _Attempt(record, job, self._parts.clock.monotonic() + budget)
 
@@ -361,13 +363,15 @@ class Run:
 
     @asynccontextmanager
     async def _no_interruption(self) -> AsyncIterator[None]:
-        if self._stopping:
-            raise asyncio.CancelledError
+        self._leave_if_stopping()
         self._critical += 1
         try:
             yield
         finally:
             self._critical -= 1
+        self._leave_if_stopping()
+
+    def _leave_if_stopping(self) -> None:
         if self._stopping and self._critical == 0:
             raise asyncio.CancelledError
 

@@ -1,7 +1,5 @@
 """The transport of real providers: aiohttp, one connection pool per provider."""
 
-import asyncio
-
 import aiohttp
 
 from babysea_server.providers.base import Answer, AnswerLostError, NeverSentError, Request
@@ -39,7 +37,7 @@ class HttpTransport:
                 return Answer(response.status, headers, bytes(body))
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.ConnectionTimeoutError) as error:
             raise NeverSentError(f"cannot connect: {type(error).__name__}") from error
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise AnswerLostError(f"no answer: {type(error).__name__}") from error
 
     async def close(self) -> None:

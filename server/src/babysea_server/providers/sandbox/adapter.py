@@ -43,6 +43,7 @@ class SandboxProvider:
             "provider": job.provider_id,
             "model": job.model.identifier,
             "media": job.model.media,
+            "formats": list(job.model.schema.output_formats),
             "max_seconds": job.model.max_seconds,
             "inputs": dict(job.inputs),
         }

@@ -21,6 +21,7 @@ from babysea_server.providers.base import Answer, AnswerLostError, NeverSentErro
 from babysea_server.providers.sandbox import behavior as behaviors
 from babysea_server.providers.sandbox.behavior import Behavior
 from babysea_server.providers.sandbox.render import (
+    ImageFormat,
     Scene,
     frame_size,
     render_image,
@@ -35,6 +36,13 @@ _RENDERERS = 2
 _FOLLOWED_CLIP_S = 4.0
 _KEEP_DAYS = 7
 
+_FORMATS: Mapping[str, ImageFormat] = {
+    "png": "png",
+    "jpg": "jpg",
+    "jpeg": "jpg",
+    "webp": "webp",
+    "svg": "svg",
+}
 _REFUSALS: Mapping[str, tuple[int, str, str]] = {
     "refuse_busy": (429, "busy", "the sandbox is told to be busy"),
     "refuse_auth": (401, "unauthorized", "the sandbox is told to refuse credentials"),
@@ -202,9 +210,8 @@ def draw(job: Mapping[str, Any], index: int, *, image_edge: int) -> bytes:
         audio = bool(inputs.get("generation_generate_audio"))
         return render_video(scene, seconds=float(seconds), audio=audio)
     width, height = frame_size(ratio, edge=image_edge)
-    format = inputs.get("generation_output_format", "png")
-    known = {"png": "png", "jpg": "jpg", "jpeg": "jpg", "webp": "webp", "svg": "svg"}
-    return render_image(Scene(prompt, seed, label, width, height, index), known.get(format, "png"))
+    wanted = inputs.get("generation_output_format") or next(iter(job["formats"]), "png")
+    return render_image(Scene(prompt, seed, label, width, height, index), _FORMATS.get(wanted, "png"))
 
 
 def _json(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Answer:

@@ -1,0 +1,1 @@
+"""Measurements; `make bench` prints the table of docs/performance.md."""

@@ -1,5 +1,0 @@
-"""The `babysea-server` command."""
-
-
-def main() -> None:
-    """Entry point."""

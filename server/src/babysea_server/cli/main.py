@@ -1,0 +1,245 @@
+"""Commands that run and describe the server."""
+
+import socket
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+import uvloop
+
+from babysea_server import __version__
+from babysea_server.accounts.plans import PlanError
+from babysea_server.app import openapi_documents
+from babysea_server.catalog.catalog import CatalogError, load_catalog
+from babysea_server.cli.admin import accounts_app, credits_app, keys_app, ledger_app
+from babysea_server.cli.common import (
+    EXPECTED,
+    AsJson,
+    Config,
+    DataDir,
+    RegionOption,
+    check_region,
+    fail,
+    read_settings,
+    show,
+)
+from babysea_server.contract.operations import operations_table
+from babysea_server.db.cluster import Cluster
+from babysea_server.outputs.store import StorageError
+from babysea_server.processes.quickstart import FirstGenerationError, Quickstart
+from babysea_server.processes.serve import listening_socket, run_api, run_worker
+from babysea_server.processes.supervisor import AlreadyRunningError, Supervisor
+from babysea_server.settings import REGIONS, Settings, describe
+
+app = typer.Typer(
+    name="babysea-server",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Execution control plane for generative media.",
+)
+app.add_typer(accounts_app, name="accounts")
+app.add_typer(keys_app, name="keys")
+app.add_typer(credits_app, name="credits")
+app.add_typer(ledger_app, name="ledger")
+
+Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
+Port = Annotated[int | None, typer.Option("--port", help="Port to listen on; 0 takes a free one.")]
+Regions = Annotated[
+    list[str] | None,
+    typer.Option("--region", help="Region to serve, repeatable; the first is the default region."),
+]
+
+_START_FAULTS = (
+    *EXPECTED,
+    CatalogError,
+    PlanError,
+    StorageError,
+    AlreadyRunningError,
+    FirstGenerationError,
+    TimeoutError,
+)
+
+
+@app.command()
+def up(
+    data_dir: DataDir = None,
+    config: Config = None,
+    host: Host = None,
+    port: Port = None,
+    region: Regions = None,
+) -> None:
+    """Run everything on this machine: database, API, worker. Ctrl-C stops it; data stays."""
+    settings = _serving(data_dir, config, host, port, region)
+    _loopback_note(settings)
+    arguments = ["--data-dir", str(settings.data_path)]
+    if config is not None:
+        arguments += ["--config", str(config.resolve())]
+    for name in region or []:
+        arguments += ["--region", name]
+
+    def ready(quickstart: Quickstart) -> None:
+        sys.stdout.write(quickstart.text())
+        sys.stdout.flush()
+
+    async def run() -> None:
+        await Supervisor(settings, arguments, ready).run()
+
+    try:
+        uvloop.run(run())
+    except AlreadyRunningError:
+        _already_running(settings)
+    except _START_FAULTS as error:
+        fail(str(error) or type(error).__name__)
+
+
+@app.command()
+def api(
+    data_dir: DataDir = None,
+    config: Config = None,
+    host: Host = None,
+    port: Port = None,
+    region: Regions = None,
+    fd: Annotated[int | None, typer.Option(hidden=True, help="Serve this inherited socket.")] = None,
+) -> None:
+    """Run one API process."""
+    settings = _serving(data_dir, config, host, port, region)
+
+    def serve() -> Coroutine[Any, Any, None]:
+        listener = (
+            socket.socket(fileno=fd) if fd is not None else listening_socket(settings.host, settings.port)
+        )
+        address = listener.getsockname()
+
+        def ready() -> None:
+            if fd is None:
+                sys.stdout.write(f"API listening on http://{address[0]}:{address[1]}\n")
+                sys.stdout.flush()
+
+        # The document names the port that is really served.
+        served = msgspec.structs.replace(settings, port=address[1])
+        return run_api(served, listener, on_ready=ready)
+
+    _run(serve)
+
+
+@app.command()
+def worker(data_dir: DataDir = None, config: Config = None, region: Regions = None) -> None:
+    """Run one worker process."""
+    settings = _serving(data_dir, config, None, None, region)
+
+    def ready() -> None:
+        sys.stdout.write("worker running\n")
+        sys.stdout.flush()
+
+    _run(lambda: run_worker(settings, on_ready=ready))
+
+
+@app.command()
+def migrate(data_dir: DataDir = None, config: Config = None, region: Regions = None) -> None:
+    """Bring the databases' schema up to date; safe to run beside others."""
+    settings = _serving(data_dir, config, None, None, region)
+
+    async def run() -> None:
+        cluster = Cluster(settings)
+        try:
+            await cluster.open(migrate_external=True)
+        finally:
+            await cluster.close()
+
+    _run(run)
+    sys.stdout.write(f"schema is up to date in {', '.join(settings.regions)}\n")
+
+
+@app.command("settings")
+def list_settings(data_dir: DataDir = None, config: Config = None, as_json: AsJson = False) -> None:
+    """List every setting with its environment variable, present value and meaning."""
+    rows = describe(read_settings(data_dir, config))
+    if not as_json:
+        rows = [
+            {
+                "setting": f"{row['name']}\n{row['environment']}",
+                "value": row["value"],
+                "default": row["default"],
+                "meaning": row["description"],
+            }
+            for row in rows
+        ]
+    show(rows, as_json=as_json, title="settings")
+
+
+@app.command()
+def openapi(
+    region: RegionOption = None,
+    operations: Annotated[
+        bool, typer.Option("--operations", help="Print the operations as a table instead.")
+    ] = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the OpenAPI document of a region, or the table of all operations."""
+    settings = read_settings(data_dir, config)
+    if operations:
+        rows = [
+            {"host": row.host, "method": row.method, "path": row.path, "scope": row.scope}
+            for row in operations_table(settings.domain)
+        ]
+        show(rows, as_json=as_json, title=f"{len(rows)} operations")
+        return
+    chosen = check_region(settings, region)
+    try:
+        catalog = load_catalog(None if settings.catalog_dir is None else Path(settings.catalog_dir))
+    except CatalogError as error:
+        fail(str(error))
+    document = openapi_documents(settings, catalog, [chosen])[chosen]
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    sys.stdout.write(__version__ + "\n")
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+def _serving(
+    data_dir: Path | None, config: Path | None, host: str | None, port: int | None, regions: list[str] | None
+) -> Settings:
+    overrides: dict[str, Any] = {"host": host, "port": port}
+    if regions:
+        unknown = [name for name in regions if name not in REGIONS]
+        if unknown:
+            fail(f"unknown region {unknown[0]!r}; regions are {', '.join(REGIONS)}", 2)
+        overrides |= {"regions": list(dict.fromkeys(regions)), "default_region": regions[0]}
+    return read_settings(data_dir, config, **overrides)
+
+
+def _run(serve: Any) -> None:
+    async def run() -> None:
+        await serve()
+
+    try:
+        uvloop.run(run())
+    except _START_FAULTS as error:
+        fail(str(error) or type(error).__name__)
+
+
+def _already_running(settings: Settings) -> None:
+    known = settings.data_path / "quickstart.json"
+    sys.stdout.write(f"BabySea is already running on {settings.data_path}.\n")
+    if known.exists():
+        sys.stdout.write(f"Its address and key are in {known}.\n")
+
+
+def _loopback_note(settings: Settings) -> None:
+    if settings.domain == "localhost" and settings.host not in ("127.0.0.1", "::1", "localhost"):
+        sys.stderr.write(
+            f"note: listening on {settings.host}, but only localhost names are answered; set BABYSEA_DOMAIN\n"
+        )
