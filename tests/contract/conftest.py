@@ -81,7 +81,7 @@ class FakeKeys:
 async def echo(call: Call) -> Reply:
     """A handler that answers with what it was called with."""
     data = {"operation": call.operation_id, "region": call.region, "path": call.path, "query": call.query}
-    return Reply("Echo", data | {"size": len(call.body), "origin": call.origin})
+    return Reply(data | {"size": len(call.body), "origin": call.origin})
 
 
 def everywhere(handler: Handler) -> dict[tuple[str, str], Handler]:

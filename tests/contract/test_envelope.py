@@ -20,8 +20,8 @@ NOW = datetime(2026, 4, 28, 12, 0, 0, 7999, tzinfo=UTC)
 
 
 def test_success_has_message_timestamp_and_data() -> None:
-    reply = Reply("API connected successfully", {"account_id": UUID(int=1), "apikey_expires_at": None})
-    assert success_body("req_1", NOW, reply) == (
+    reply = Reply({"account_id": UUID(int=1), "apikey_expires_at": None})
+    assert success_body("req_1", NOW, "API connected successfully", reply) == (
         b'{"status":"success","request_id":"req_1","message":"API connected successfully",'
         b'"timestamp":"2026-04-28T12:00:00.007Z",'
         b'"data":{"account_id":"00000000-0000-0000-0000-000000000001","apikey_expires_at":null}}'
@@ -29,8 +29,8 @@ def test_success_has_message_timestamp_and_data() -> None:
 
 
 def test_a_list_has_its_totals_beside_the_data() -> None:
-    reply = Reply("ok", {"generations": []}, beside={"total": 0, "limit": 50, "offset": 0})
-    members = json.loads(success_body("req_1", NOW, reply))
+    reply = Reply({"generations": []}, beside={"total": 0, "limit": 50, "offset": 0})
+    members = json.loads(success_body("req_1", NOW, "ok", reply))
     assert list(members)[-4:] == ["data", "total", "limit", "offset"]
 
 
@@ -56,4 +56,4 @@ def test_provider_errors_show_five_members_and_nothing_else() -> None:
 
 def test_data_without_a_json_form_is_refused() -> None:
     with pytest.raises(TypeError, match="no JSON form"):
-        success_body("req_1", NOW, Reply("ok", object()))
+        success_body("req_1", NOW, "ok", Reply(object()))

@@ -37,7 +37,7 @@ def answering(result: Reply | Exception) -> Callable[[Call], Any]:
 
 async def hanging(call: Call) -> Reply:
     await asyncio.Event().wait()
-    return Reply("never", {})
+    return Reply({})
 
 
 def durations(answer: Answer) -> dict[str, float]:
@@ -51,7 +51,7 @@ async def test_a_call_reaches_its_handler_and_is_answered_in_the_envelope(make_g
     assert answer.json == {
         "status": "success",
         "request_id": answer.headers["x-request-id"],
-        "message": "Echo",
+        "message": "Usage retrieved successfully",
         "timestamp": "2026-04-28T12:00:00.000Z",
         "data": {
             "operation": "usage",
@@ -80,7 +80,7 @@ async def test_the_key_is_looked_up_with_region_header_and_address(
 
 
 async def test_reply_headers_and_totals_are_sent(make_gateway: MakeGateway) -> None:
-    reply = Reply("ok", {}, beside={"total": 3}, headers={"Idempotency-Replayed": "true"})
+    reply = Reply({}, beside={"total": 3}, headers={"Idempotency-Replayed": "true"})
     answer = await ask(make_gateway(answering(reply)), http_scope(headers=[KEY]))
     assert answer.json["total"] == 3
     assert answer.headers["idempotency-replayed"] == "true"
@@ -144,7 +144,7 @@ class TestBody:
 
         async def handler(call: Call) -> Reply:
             bodies.append(call.body)
-            return Reply("ok", {})
+            return Reply({})
 
         answer = await ask(make_gateway(handler), http_scope("POST", GENERATE, [KEY, JSON]), *chunks)
         assert (answer.status, bodies) == (200, [b"".join(chunks)])
@@ -236,8 +236,8 @@ class TestFailures:
     @pytest.mark.parametrize(
         "broken",
         [
-            Reply("ok", object()),
-            Reply("ok", {}, headers={"X-Name": "€"}),
+            Reply(object()),
+            Reply({}, headers={"X-Name": "€"}),
             ApiError(GENERATION_NOT_FOUND, "No.", details={"field": object()}),
             ApiError(ALL_PROVIDERS_FAILED, "No.", provider_errors=[{"provider": "fal"}]),
             ApiError(RATE_LIMIT_EXCEEDED, "No.", details={"retry_after_seconds": "soon"}),
@@ -301,7 +301,7 @@ class TestDeadline:
         async def slow(call: Call) -> Reply:
             for _ in range(20):
                 await asyncio.sleep(0)
-            return Reply("Generation initialized", {})
+            return Reply({})
 
         gateway = make_gateway(slow, deadline_seconds=0)
         answer = await ask(gateway, http_scope("POST", GENERATE, [KEY, JSON]), b"{}")
@@ -319,7 +319,7 @@ class TestServerTiming:
         async def handler(call: Call) -> Reply:
             clock.seconds += 0.003
             call.timings["db"] = 1.5
-            return Reply("ok", {})
+            return Reply({})
 
         gateway = make_gateway(handler, authenticate=slow_keys)
         answer = await ask(gateway, http_scope(headers=[KEY]))

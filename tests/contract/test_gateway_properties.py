@@ -63,12 +63,12 @@ async def reads_json(call: Call) -> Reply:
     """Raises what handlers raise: nothing, ApiError, or anything else."""
     if call.operation_id == "generate":
         try:
-            return Reply("ok", {"body": loads(call.body)})
+            return Reply({"body": loads(call.body)})
         except InvalidJsonError as error:
             raise ApiError(ERRORS["BSE2001"], str(error), details={"field": "body"}) from error
     if call.operation_id == "health_cache":
         raise ZeroDivisionError("secret")
-    return Reply("ok", {"path": call.path, "query": call.query})
+    return Reply({"path": call.path, "query": call.query})
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -47,16 +47,16 @@ class CatalogRoutes:
         """`GET /v1/estimate/{model_identifier}`."""
         model = self._catalog.model(f"{call.path['lab']}/{call.path['model']}")
         balance = await self._balance(call.principal.account_id)
-        return Reply("Cost estimated", estimate(model, call.query, balance))
+        return Reply(estimate(model, call.query, balance))
 
     async def library_providers(self, _call: Call) -> Reply:
         """`GET /v1/library/providers`."""
         data = library_providers_data(self._catalog, self._provider_available)
-        return Reply("Providers retrieved", data)
+        return Reply(data)
 
     async def library_models(self, _call: Call) -> Reply:
         """`GET /v1/library/models`; the data is already encoded."""
-        return Reply("Models retrieved", self._models)
+        return Reply(self._models)
 
 
 def library_models_data(catalog: Catalog) -> LibraryModelsData:

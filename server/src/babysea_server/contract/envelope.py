@@ -49,7 +49,7 @@ class ErrorEnvelope(Struct, frozen=True, kw_only=True):
     error: ErrorBody
 
 
-def success_body(request_id: str, now: datetime, reply: Reply) -> bytes:
+def success_body(request_id: str, now: datetime, message: str, reply: Reply) -> bytes:
     """The body of a successful answer, sent at `now`.
 
     Raises:
@@ -59,7 +59,7 @@ def success_body(request_id: str, now: datetime, reply: Reply) -> bytes:
         {
             "status": "success",
             "request_id": request_id,
-            "message": reply.message,
+            "message": message,
             "timestamp": rfc3339(now),
             "data": reply.data,
             **reply.beside,

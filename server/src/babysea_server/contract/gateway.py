@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from babysea_server.contract.cors import Headers, answer_headers, is_preflight, preflight_headers
 from babysea_server.contract.envelope import error_body, success_body
 from babysea_server.contract.firewall import Admitted, Firewall
+from babysea_server.contract.operations import OPERATIONS
 from babysea_server.errors import (
     INSUFFICIENT_PERMISSIONS,
     INTERNAL_ERROR,
@@ -41,6 +42,7 @@ _FIXED_HEADERS: Headers = [
     (b"x-content-type-options", b"nosniff"),
 ]
 _TRACE_FRAMES = 20
+_MESSAGES: Mapping[str, str] = {operation.id: operation.message for operation in OPERATIONS}
 
 
 class _ClientGoneError(Exception):
@@ -160,7 +162,9 @@ class Gateway:
             if deadline.expired():
                 raise _too_late(scope["method"], progress) from None
             raise
-        content = success_body(progress.request_id, self._clock.now(), reply)
+        content = success_body(
+            progress.request_id, self._clock.now(), _MESSAGES[admitted.operation_id], reply
+        )
         return self._complete(200, content, reply.headers, progress)
 
     async def _identify(self, admitted: Admitted, scope: Scope) -> Principal:

@@ -20,6 +20,7 @@ from babysea_server.execution.types import (
     ResolvedAttempt,
     Settlement,
 )
+from babysea_server.kit import json
 
 # ------------------------------------------------------------------------------------------- leases
 
@@ -219,7 +220,7 @@ def _resolution_columns(resolved: Sequence[ResolvedAttempt | None]) -> list[list
 
 _SETTLE = """
 WITH settled AS MATERIALIZED (
-    SELECT * FROM settle_generations_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    SELECT * FROM settle_generations_v1($1, $2, $3, $4, $5, $6, $7, $8::text[]::jsonb[], $9, $10, $11)
 ), resolved AS (
     UPDATE attempts a SET
         outcome = CASE WHEN s.generation_id IS NULL AND u.outcome = 'used' THEN 'discarded' ELSE u.outcome END,
@@ -250,7 +251,8 @@ async def settle(db: Database, worker_id: UUID, settlements: Sequence[Settlement
         [item.status for item in settlements],
         [item.seconds for item in settlements],
         [item.provider for item in settlements],
-        [item.outputs for item in settlements],
+        # As text: a list among the elements would be taken for another dimension of the array.
+        [None if item.outputs is None else json.dumps(item.outputs).decode() for item in settlements],
         [item.error_code for item in settlements],
         [item.error_message for item in settlements],
         [item.predict_ms for item in settlements],

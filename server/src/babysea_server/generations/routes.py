@@ -54,7 +54,7 @@ class GenerationRoutes:
                 generation_id=admission.generation_id,
                 generation_initialized=True,
             )
-        return Reply("Generation initialized", data, headers=headers)
+        return Reply(data, headers=headers)
 
     async def get_generation(self, call: Call) -> Reply:
         """`GET /v1/content/{generation_id}`."""
@@ -62,14 +62,13 @@ class GenerationRoutes:
         row = await store.get(self._db, call.principal.account_id, generation_id)
         if row is None:
             raise generation_not_found(generation_id)
-        return Reply("Generation retrieved", self._payload(row, call))
+        return Reply(self._payload(row, call))
 
     async def list_generations(self, call: Call) -> Reply:
         """`GET /v1/content/list`."""
         limit, offset = call.query["limit"], call.query["offset"]
         rows, total = await store.page(self._db, call.principal.account_id, limit=limit, offset=offset)
         return Reply(
-            "Generations retrieved",
             {"generations": [self._payload(row, call) for row in rows]},
             beside={"total": total, "limit": limit, "offset": offset},
         )

@@ -13,7 +13,6 @@ class KeyRoutes:
         """Who the key is; answering at all proves that it works."""
         who = call.principal
         return Reply(
-            "API connected successfully",
             StatusData(
                 account_id=who.account_id,
                 apikey_id=who.apikey_id,

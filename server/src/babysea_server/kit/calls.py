@@ -56,9 +56,8 @@ class Call:
 
 @dataclass(slots=True)
 class Reply:
-    """A successful answer: the envelope's message and data, and what stands beside them."""
+    """A successful answer: the envelope's data, and what stands beside it."""
 
-    message: str
     data: Any
     beside: Mapping[str, Any] = field(default_factory=dict)
     """Top-level members beside `data`: `total`, `limit`, `offset` of lists."""

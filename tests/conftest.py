@@ -1,0 +1,125 @@
+"""Fixtures of the whole suite: a real PostgreSQL, a fresh migrated database for each test, an API in process."""
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from tests.support import Customer, Deployment, make_customer
+
+from babysea_server.app import Api, RegistryFactory, Workers, build_shared, sandbox_registry
+from babysea_server.db.embedded import EmbeddedPostgres
+from babysea_server.db.migrate import migrate
+from babysea_server.db.pool import Database
+from babysea_server.settings import Settings, load_settings
+
+_TEMPLATE = "babysea_template"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """The embedded server of this test process, stopped at the end."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
+    server.attach()
+    yield server
+    server.detach()
+
+
+@pytest.fixture(scope="session")
+async def template(postgres: EmbeddedPostgres) -> str:
+    """A migrated database that every test's own is copied from."""
+    await migrate(await postgres.ensure_database(_TEMPLATE))
+    return _TEMPLATE
+
+
+@pytest.fixture
+async def dsn(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+    """Connection string of a fresh, migrated database."""
+    name = f"test_{next(_numbers)}"
+    admin = await asyncpg.connect(postgres.dsn("postgres"))
+    try:
+        await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        yield postgres.dsn(name)
+        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+async def db(dsn: str) -> AsyncIterator[Database]:
+    """An open pool on the test's own database."""
+    database = Database(dsn, name="test", size=10)
+    await database.open()
+    yield database
+    await database.close()
+
+
+MakeDeployment = Callable[..., Awaitable[Deployment]]
+
+
+@pytest.fixture
+async def make_deployment(dsn: str, tmp_path: Path) -> AsyncIterator[MakeDeployment]:
+    """Build an API and a worker of region us on the test's database, in this process.
+
+    Keyword arguments are settings; `registries` replaces who calls providers, `worker=False` leaves the worker
+    out. HTTP goes through the ASGI app; nothing in between is replaced.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def make(
+            *, registries: RegistryFactory = sandbox_registry, worker: bool = True, **overrides: Any
+        ) -> Deployment:
+            settings = deployment_settings(tmp_path, **overrides)
+            return await stack.enter_async_context(_deployment(settings, dsn, registries, worker))
+
+        yield make
+
+
+def deployment_settings(data_dir: Path, **overrides: Any) -> Settings:
+    """Settings of a small, quick deployment of region us."""
+    defaults: dict[str, Any] = {
+        "data_dir": str(data_dir),
+        "regions": ["us"],
+        "sandbox_latency_s": 0.02,
+        "sandbox_image_edge": 64,
+        "worker_lease_s": 5,
+        "worker_poll_s": 0.2,
+    }
+    return load_settings({}, overrides={**defaults, **overrides})
+
+
+@asynccontextmanager
+async def _deployment(
+    settings: Settings, dsn: str, registries: RegistryFactory, worker: bool
+) -> AsyncIterator[Deployment]:
+    shared = build_shared(settings)
+    api = Api(shared, {"us": dsn}, registries)
+    await api.open()
+    workers = Workers(shared, {"us": dsn}, registries) if worker else None
+    if workers is not None:
+        await workers.open()
+    transport = httpx.ASGITransport(app=api)
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            yield Deployment(settings, api, workers, api.regions["us"].db, client)
+    finally:
+        if workers is not None:
+            await workers.close()
+        await api.close()
+
+
+@pytest.fixture
+async def deployment(make_deployment: MakeDeployment) -> Deployment:
+    """A deployment with quick defaults."""
+    return await make_deployment()
+
+
+@pytest.fixture
+async def customer(deployment: Deployment) -> Customer:
+    """An account of plan unlimited with 100 credits and a full-access key on `deployment`."""
+    return await make_customer(deployment)
