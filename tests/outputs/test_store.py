@@ -228,3 +228,23 @@ def test_directory_that_is_a_file_is_refused_with_a_reason(tmp_path: Path) -> No
 def test_bucket_url_is_named_after_its_bucket(tmp_path: Path) -> None:
     assert open_store("s3://bucket/prefix", tmp_path).name == "bucket"
     assert open_store("gs://bucket", tmp_path, prefix="jp").name == "bucket"
+
+
+async def test_an_acknowledged_put_is_on_the_disk_with_every_folder_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    real_fsync = os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+        real_fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store = open_store(None, tmp_path, prefix="us")
+    root = tmp_path / "files" / "us"
+    await store.put("a/b/one.png", b"1", "image/png")
+    assert synced == [path.stat().st_ino for path in (root / "a/b/one.png", root / "a/b", root / "a", root)]
+    synced.clear()
+    await store.put("a/c/two.png", b"2", "image/png")
+    assert synced == [path.stat().st_ino for path in (root / "a/c/two.png", root / "a/c", root / "a")]

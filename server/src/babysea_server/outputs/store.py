@@ -28,6 +28,7 @@ _DELETE_BATCH = 256
 _PROBE_CLEANUP_S = 1.0
 # Beyond the fixed deadline, a put gets time for its bytes at this rate; 1 GiB takes about two minutes.
 _SLOWEST_UPLOAD_BYTES_PER_S = 8 * 1024 * 1024
+_FOLDERS_REMEMBERED = 4096
 
 
 class StorageError(Exception):
@@ -41,22 +42,32 @@ class ObjectMissingError(StorageError):
 class ObjectStore:
     """Objects by key, in one directory or bucket prefix.
 
-    A put is atomic and durable for the process: readers see nothing or the whole object, and once `put`
-    returned, the object outlives a kill of this process (locally it is renamed into place; buckets answer
-    only when they hold it).
+    A put is atomic and durable: readers see nothing or the whole object, and once `put` returned, the object
+    outlives a kill of this process and a power cut (locally it is renamed into place and synced to the disk;
+    buckets answer only when they hold it). The customer is charged for it right after.
 
     Args:
         backend: an obstore store.
         name: what health answers show as the bucket.
+        directory: where a local backend keeps its files.
         deadline_s: seconds until a call is given up.
         probe_deadline_s: the same for a whole probe.
     """
 
     def __init__(
-        self, backend: "Backend", *, name: str, deadline_s: float = 30.0, probe_deadline_s: float = 3.0
+        self,
+        backend: "Backend",
+        *,
+        name: str,
+        directory: Path | None = None,
+        deadline_s: float = 30.0,
+        probe_deadline_s: float = 3.0,
     ) -> None:
         self.name = name
         self._backend = backend
+        self._directory = directory
+        self._entered_folders: set[Path] = set()
+        """Folders whose own entry is known to be on the disk."""
         self._deadline_s = deadline_s
         self._probe_deadline_s = probe_deadline_s
         # Local file systems keep no content type; it is read off the key when the file is served.
@@ -76,6 +87,23 @@ class ObjectStore:
                 await self._backend.put_async(key, data, attributes={"Content-Type": content_type})
             else:
                 await self._backend.put_async(key, data)
+            if self._directory is not None:
+                await asyncio.to_thread(self._sync, self._directory, self._directory / key)
+
+    def _sync(self, root: Path, path: Path) -> None:
+        """Bring a file to the disk, and its entry in its folder, and the entries of folders that are new."""
+        _fsync(path)
+        entered = []
+        folder = path.parent
+        while True:
+            _fsync(folder)
+            if folder == root or folder in self._entered_folders:
+                break
+            entered.append(folder)
+            folder = folder.parent
+        if len(self._entered_folders) > _FOLDERS_REMEMBERED:
+            self._entered_folders.clear()
+        self._entered_folders.update(entered)
 
     async def size(self, key: str) -> int | None:
         """The object's length in bytes, or None when there is none.
@@ -205,7 +233,7 @@ def _open_directory(path: Path, prefix: str) -> ObjectStore:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return ObjectStore(LocalStore(root, automatic_cleanup=True), name="local")
+        return ObjectStore(LocalStore(root, automatic_cleanup=True), name="local", directory=root)
     except (BaseError, OSError) as error:
         raise StorageError(f"the directory {root} cannot be used: {_summary(error)}") from error
 
@@ -225,6 +253,14 @@ def _open_bucket(url: str, name: str) -> ObjectStore:
         return ObjectStore(from_url(url, client_options=client, retry_config=retry), name=name)
     except (BaseError, ValueError) as error:
         raise StorageError(f"STORAGE_URL cannot be used: {_summary(error)}") from error
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @asynccontextmanager
