@@ -10,9 +10,10 @@ import pytest
 from babysea_server.contract.firewall import Firewall
 from babysea_server.contract.gateway import Gateway
 from babysea_server.contract.openapi import ModelBody, build_document
-from babysea_server.contract.operations import OPERATIONS, REGIONS, regional_hosts
+from babysea_server.contract.operations import OPERATIONS, regional_hosts
 from babysea_server.errors import AUTHENTICATION_FAILED, AUTHENTICATION_REQUIRED, ApiError
 from babysea_server.kit.calls import Call, Handler, Plan, Principal, Reply
+from babysea_server.settings import REGIONS
 
 ALL_SCOPES = frozenset(operation.scope for operation in OPERATIONS)
 MODELS = [

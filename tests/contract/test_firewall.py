@@ -7,9 +7,10 @@ import pytest
 from tests.contract.asgi import HOST, JSON, UUID, Header, http_scope
 
 from babysea_server.contract.firewall import Firewall, host_name
-from babysea_server.contract.operations import OPERATIONS, REGIONS
+from babysea_server.contract.operations import OPERATIONS
 from babysea_server.contract.parameters import compile_parameter
 from babysea_server.errors import ApiError
+from babysea_server.settings import REGIONS
 
 ADMITTED = [
     ("GET", "/v1/status", "status", {}, {}),

@@ -14,10 +14,11 @@ from tests.contract.asgi import ask, http_scope
 
 from babysea_server.contract.examples import EXAMPLES
 from babysea_server.contract.openapi import ModelBody, build_document
-from babysea_server.contract.operations import OPERATIONS, REGIONS
+from babysea_server.contract.operations import OPERATIONS
 from babysea_server.contract.publish import openapi_app
 from babysea_server.contract.schemas import struct_schemas
 from babysea_server.errors import ERRORS
+from babysea_server.settings import REGIONS
 
 STATUSES = {"400", "401", "402", "403", "404", "409", "413", "422", "429", "500", "502", "503", "504"}
 Documents = Mapping[str, dict[str, Any]]

@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from babysea_server.contract.operations import OPERATIONS, REGIONS, operations_table, regional_hosts
+from babysea_server.contract.operations import OPERATIONS, operations_table, regional_hosts
+from babysea_server.settings import REGIONS
 
 PUBLISHED = """\
 GET /v1/status account:read

@@ -21,15 +21,13 @@ from babysea_server.generations.wire import (
     GenerationData,
     GenerationListData,
 )
+from babysea_server.keys.scopes import Scope
 from babysea_server.keys.wire import StatusData
+from babysea_server.settings import REGIONS
 
-REGIONS = ("us", "eu", "jp")
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 Method = Literal["GET", "POST", "DELETE"]
-Scope = Literal[
-    "generation:write", "generation:read", "generation:delete", "account:read", "health:read", "library:read"
-]
 BodyKind = Literal["none", "generation"]
 
 
@@ -58,7 +56,7 @@ class Operation:
     tag: str
     summary: str
     message: str
-    """The envelope's `message` in the documented example."""
+    """The envelope's `message`."""
     data: tuple[type[Struct], ...]
     path_parameters: tuple[Parameter, ...] = ()
     query_parameters: tuple[Parameter, ...] = ()

@@ -1,15 +1,12 @@
 """Scopes and their presets. Source: contract, section 2."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
-SCOPES: tuple[str, ...] = (
-    "generation:write",
-    "generation:read",
-    "generation:delete",
-    "account:read",
-    "health:read",
-    "library:read",
-)
+Scope = Literal[
+    "generation:write", "generation:read", "generation:delete", "account:read", "health:read", "library:read"
+]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 PRESETS: Mapping[str, tuple[str, ...]] = {
     "full_access": SCOPES,
