@@ -385,3 +385,11 @@ async def test_other_protocols_are_a_fault_of_the_composition(make_gateway: Make
     exchange = Exchange([])
     with pytest.raises(ValueError, match="serves HTTP"):
         await make_gateway()({"type": "lifespan"}, exchange.receive, exchange.send)
+
+
+async def test_an_error_with_its_own_retry_after_is_answered_with_that_one_only(
+    make_gateway: MakeGateway,
+) -> None:
+    busy = ApiError(CONCURRENCY_LIMIT_EXCEEDED, "busy", headers={"retry-after": "7"})
+    answer = await ask(make_gateway(answering(busy)), http_scope(target="/v1/usage", headers=[KEY]))
+    assert answer.headers["retry-after"] == "7"

@@ -208,13 +208,13 @@ class Gateway:
         return self._error(masked, progress)
 
     def _error(self, error: ApiError, progress: _Progress) -> _Answer:
-        headers = dict(error.headers)
+        headers = {name.lower(): value for name, value in error.headers.items()}
         status = error.spec.status
         if status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        elif status == 429 and "Retry-After" not in headers:
+            headers["www-authenticate"] = "Bearer"
+        elif status == 429 and "retry-after" not in headers:
             seconds = (error.details or {}).get("retry_after_seconds", 1)
-            headers["Retry-After"] = str(max(1, int(seconds)))
+            headers["retry-after"] = str(max(1, int(seconds)))
         return self._complete(status, error_body(progress.request_id, error), headers, progress)
 
     def _complete(self, status: int, body: bytes, extra: Mapping[str, str], progress: _Progress) -> _Answer:

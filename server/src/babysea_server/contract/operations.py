@@ -318,7 +318,7 @@ def regional_hosts(domain: str, local_region: str | None = None) -> dict[str, st
 
     With `local_region`, plain `localhost` and the loopback addresses lead there (development).
     """
-    hosts = {f"api.{region}.{domain.lower()}": region for region in REGIONS}
+    hosts: dict[str, str] = {f"api.{region}.{domain.lower()}": region for region in REGIONS}
     if local_region is not None:
         if local_region not in REGIONS:
             raise ValueError(f"{local_region!r} is not a region; the regions are {', '.join(REGIONS)}")
