@@ -93,12 +93,22 @@ class Batcher(Generic[Item, Result]):
                 results = await self._call([item for item, _ in batch])
                 if len(results) != count:
                     raise RuntimeError(f"a batch of {count} got {len(results)} results")
+            except asyncio.CancelledError:
+                # Nobody may wait for ever, whoever cancelled: the loop that ends, or something inside the call.
+                _settle(batch, RuntimeError("the call was cancelled"))
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
             except Exception as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-                        future.exception()  # nobody may be waiting any more: that is not an error
+                _settle(batch, error)
             else:
                 for (_, future), result in zip(batch, results, strict=True):
                     if not future.done():
                         future.set_result(result)
+
+
+def _settle(batch: Sequence[tuple[Item, asyncio.Future[Result]]], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # nobody may be waiting any more: that is not an error

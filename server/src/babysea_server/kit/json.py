@@ -13,6 +13,7 @@ from babysea_server.kit.clock import rfc3339
 
 MAX_DEPTH = 16
 _INT_LIMIT = 2**63
+_SHOWN_MAX = 64
 
 
 class InvalidJsonError(ValueError):
@@ -25,7 +26,8 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise InvalidJsonError(f"the name {name!r} appears twice in one object")
+                shown = name if len(name) <= _SHOWN_MAX else name[:_SHOWN_MAX] + "…"
+                raise InvalidJsonError(f"the name {shown!r} appears twice in one object")
             seen.add(name)
     return result
 

@@ -9,6 +9,8 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 MICROS_PER_CREDIT = 1_000_000
 #: Larger than any amount that means something, small enough that sums never leave a 64-bit column.
 MAX_MICROS = 10**15
+_CREDITS_MAX = MAX_MICROS // MICROS_PER_CREDIT
+_MICRO = Decimal("0.000001")
 
 
 class InvalidAmountError(ValueError):
@@ -23,15 +25,17 @@ def micros(credits: Decimal | int | float | str) -> int:
     """
     try:
         amount = Decimal(repr(credits) if isinstance(credits, float) else credits)
-        scaled = amount * MICROS_PER_CREDIT
-        exact = int(scaled)
-    except (InvalidOperation, ValueError, OverflowError) as error:
+    except InvalidOperation as error:
         raise InvalidAmountError(f"not an amount: {credits!r}") from error
-    if exact != scaled:
-        raise InvalidAmountError(f"{credits} has more than six decimals")
-    if abs(exact) > MAX_MICROS:
+    if not amount.is_finite():
+        raise InvalidAmountError(f"not an amount: {credits!r}")
+    # Comparing is exact whatever the exponent; arithmetic would round to the context's digits.
+    if amount.copy_abs() > _CREDITS_MAX:
         raise InvalidAmountError(f"{credits} is out of range")
-    return exact
+    rounded = amount.quantize(_MICRO)
+    if rounded != amount:
+        raise InvalidAmountError(f"{credits} has more than six decimals")
+    return int(rounded.scaleb(6))
 
 
 def round_micros(amount: Decimal) -> int:
