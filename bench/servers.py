@@ -33,13 +33,13 @@ from babysea_server.keys.scopes import PRESETS
 from babysea_server.keys.service import issue
 from babysea_server.kit.money import MICROS_PER_CREDIT
 from babysea_server.ledger import store as ledger
-from babysea_server.processes.serve import listening_socket
 from babysea_server.settings import Settings, load_settings
 
 REGION = "us"
 #: More than any run can spend.
 _CREDITS = 1_000_000_000
 _STOP_S = 20.0
+_BACKLOG = 2048
 _BODY = {
     "status": "success",
     "request_id": "req_0123456789abcdef01234567",
@@ -189,14 +189,14 @@ async def _serve_baseline(listener: socket.socket) -> None:
         proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=5,
-        backlog=2048,
+        backlog=_BACKLOG,
     )
     await uvicorn.Server(config).serve(sockets=[listener])
 
 
 def main() -> None:
     """Run the baseline until SIGTERM."""
-    listener = listening_socket("127.0.0.1", 0)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()
     uvloop.run(_serve_baseline(listener))
