@@ -2,7 +2,7 @@
 
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +11,6 @@ import typer
 import uvloop
 
 from babysea_server import __version__
-from babysea_server.accounts.plans import PlanError
-from babysea_server.app import openapi_documents
-from babysea_server.catalog.catalog import CatalogError, load_catalog
 from babysea_server.cli.admin import accounts_app, credits_app, keys_app, ledger_app
 from babysea_server.cli.common import (
     EXPECTED,
@@ -28,10 +25,10 @@ from babysea_server.cli.common import (
 )
 from babysea_server.contract.operations import operations_table
 from babysea_server.db.cluster import Cluster
-from babysea_server.outputs.store import StorageError
-from babysea_server.processes.quickstart import FirstGenerationError, Quickstart
-from babysea_server.processes.serve import listening_socket, run_api, run_worker
-from babysea_server.processes.supervisor import AlreadyRunningError, Supervisor
+from babysea_server.processes.faults import AlreadyRunningError, StartError
+from babysea_server.processes.listening import listening_socket
+from babysea_server.processes.stopping import is_supervised, report_failure, report_ready
+from babysea_server.processes.supervisor import Supervisor
 from babysea_server.settings import REGIONS, Settings, describe
 
 app = typer.Typer(
@@ -52,15 +49,7 @@ Regions = Annotated[
     typer.Option("--region", help="Region to serve, repeatable; the first is the default region."),
 ]
 
-_START_FAULTS = (
-    *EXPECTED,
-    CatalogError,
-    PlanError,
-    StorageError,
-    AlreadyRunningError,
-    FirstGenerationError,
-    TimeoutError,
-)
+_START_FAULTS = (*EXPECTED, StartError, TimeoutError)
 
 
 @app.command()
@@ -80,19 +69,13 @@ def up(
     for name in region or []:
         arguments += ["--region", name]
 
-    def ready(quickstart: Quickstart) -> None:
-        sys.stdout.write(quickstart.text())
-        sys.stdout.flush()
-
-    async def run() -> None:
-        await Supervisor(settings, arguments, ready).run()
+    def supervise() -> Coroutine[Any, Any, None]:
+        return Supervisor(settings, arguments, _print).run()
 
     try:
-        uvloop.run(run())
+        _run(supervise)
     except AlreadyRunningError:
         _already_running(settings)
-    except _START_FAULTS as error:
-        fail(str(error) or type(error).__name__)
 
 
 @app.command()
@@ -105,22 +88,20 @@ def api(
     fd: Annotated[int | None, typer.Option(hidden=True, help="Serve this inherited socket.")] = None,
 ) -> None:
     """Run one API process."""
+    # The parts are imported here: with them every other command would take twice as long.
+    from babysea_server.processes.serve import run_api
+
     settings = _serving(data_dir, config, host, port, region)
 
     def serve() -> Coroutine[Any, Any, None]:
         listener = (
             socket.socket(fileno=fd) if fd is not None else listening_socket(settings.host, settings.port)
         )
-        address = listener.getsockname()
-
-        def ready() -> None:
-            if fd is None:
-                sys.stdout.write(f"API listening on http://{address[0]}:{address[1]}\n")
-                sys.stdout.flush()
-
+        port = listener.getsockname()[1]
         # The document names the port that is really served.
-        served = msgspec.structs.replace(settings, port=address[1])
-        return run_api(served, listener, on_ready=ready)
+        served = msgspec.structs.replace(settings, port=port)
+        name = f"[{settings.host}]" if ":" in settings.host else settings.host
+        return run_api(served, listener, on_ready=lambda: _ready(f"API listening on http://{name}:{port}\n"))
 
     _run(serve)
 
@@ -128,13 +109,10 @@ def api(
 @app.command()
 def worker(data_dir: DataDir = None, config: Config = None, region: Regions = None) -> None:
     """Run one worker process."""
+    from babysea_server.processes.serve import run_worker
+
     settings = _serving(data_dir, config, None, None, region)
-
-    def ready() -> None:
-        sys.stdout.write("worker running\n")
-        sys.stdout.flush()
-
-    _run(lambda: run_worker(settings, on_ready=ready))
+    _run(lambda: run_worker(settings, on_ready=lambda: _ready("worker running\n")))
 
 
 @app.command()
@@ -181,6 +159,9 @@ def openapi(
     as_json: AsJson = False,
 ) -> None:
     """Print the OpenAPI document of a region, or the table of all operations."""
+    from babysea_server.app import openapi_documents
+    from babysea_server.catalog.catalog import CatalogError, load_catalog
+
     settings = read_settings(data_dir, config)
     if operations:
         rows = [
@@ -221,14 +202,34 @@ def _serving(
     return read_settings(data_dir, config, **overrides)
 
 
-def _run(serve: Any) -> None:
+def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run it; what the operator can mend becomes one line, here or at the supervisor's."""
+
     async def run() -> None:
-        await serve()
+        await work()
 
     try:
         uvloop.run(run())
+    except AlreadyRunningError:
+        raise
     except _START_FAULTS as error:
-        fail(str(error) or type(error).__name__)
+        reason = str(error) or type(error).__name__
+        if not is_supervised():
+            fail(reason)
+        report_failure(reason)
+        raise typer.Exit(1) from None
+
+
+def _ready(text: str) -> None:
+    if is_supervised():
+        report_ready()
+    else:
+        _print(text)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _already_running(settings: Settings) -> None:

@@ -7,7 +7,7 @@ import asyncpg
 import structlog
 
 from babysea_server.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from babysea_server.db.migrate import head, migrate
+from babysea_server.db.migrations import newest_revision
 from babysea_server.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -65,10 +65,12 @@ class Cluster:
                 _log.warning("postgres_not_stopped", error=str(error))
 
     async def _prepare(self, region: str, *, may_migrate: bool) -> None:
-        dsn, target = self._dsn[region], head()
+        dsn, target = self._dsn[region], newest_revision()
         try:
             current = await _revision(dsn)
             if current != target and may_migrate:
+                from babysea_server.db.migrate import migrate  # see `newest_revision`
+
                 before, current = await migrate(dsn)
                 if before != current:
                     _log.info("migrated", region=region, before=before, after=current)

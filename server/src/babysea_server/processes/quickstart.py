@@ -3,28 +3,33 @@
 import asyncio
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
+import structlog
 
 from babysea_server.accounts import store as accounts
-from babysea_server.db.cluster import Cluster
 from babysea_server.db.pool import Database
 from babysea_server.keys import store as keys
 from babysea_server.keys.scopes import PRESETS
 from babysea_server.keys.service import hash_of, issue
 from babysea_server.kit.money import MICROS_PER_CREDIT
 from babysea_server.ledger import store as ledger
+from babysea_server.processes.faults import StartError
 from babysea_server.settings import Settings
 
+_log = structlog.get_logger(__name__)
+
+_FIRST_NAME = "First account"
 _FIRST_CREDITS = 100
 _FIRST_PLAN = "unlimited"
 _FIRST_MODEL = "bfl/flux-schnell"
 _FIRST_PROMPT = "A lighthouse on a cliff at dawn, gulls in the wind"
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 _READY_TIMEOUT_S = 60.0
+_REQUEST_TIMEOUT_S = 15.0
 _GENERATION_TIMEOUT_S = 60.0
 
 
@@ -38,46 +43,43 @@ class QuickstartFile(msgspec.Struct, kw_only=True):
     console_url: str
 
 
-class FirstGenerationError(RuntimeError):
+class FirstGenerationError(Exception):
     """The first generation did not succeed; the message says how it ended."""
 
 
 class Quickstart:
-    """The first account of the default region and its key, kept over restarts."""
+    """The first account of the default region and its key, kept over restarts.
 
-    def __init__(self, settings: Settings, cluster: Cluster, port: int) -> None:
-        host = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::", "::1") else settings.host  # noqa: S104 - compared, not bound
+    Args:
+        dsn: the default region's database.
+        port: the one really listened on.
+    """
+
+    def __init__(self, settings: Settings, dsn: str, port: int) -> None:
         self.region = settings.default_region
-        self.api_base = f"http://{host}:{port}"
-        # The host that this process itself uses: a name may resolve to an address nobody listens on.
-        connect = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104
-        self._connect_base = f"http://{f'[{connect}]' if ':' in connect else connect}:{port}"
+        # Only the names of the domain are answered, whatever address is listened on ...
+        local = settings.domain == "localhost"
+        self._host = _authority("localhost" if local else f"api.{self.region}.{settings.domain}", port)
+        self.api_base = f"http://{self._host}"
+        # ... and a name may resolve to an address that nobody listens on.
+        connect = _LOOPBACK_OF.get(settings.host, settings.host)
+        self._connect_base = f"http://{_authority(connect, port)}"
         self._path = settings.data_path / "quickstart.json"
-        self._dsn = cluster.dsn(self.region)
+        self._dsn = dsn
         self.file: QuickstartFile | None = None
-        self.is_first = False
-        self.first: Mapping[str, Any] | None = None
-        self.first_seconds = 0.0
+        self.first: str | None = None
+        """How the first generation ended, in lines for people; None when there was none to make."""
 
     async def prepare(self) -> None:
-        """Find or make the first account and its key, and write the file."""
+        """Find or make the first account and its key, and write the file.
+
+        Raises:
+            DatabaseUnavailableError, OSError
+        """
         db = Database(self._dsn, name="babysea-up", size=2)
         await db.open()
         try:
-            account = await accounts.first(db)
-            if account is None:
-                self.is_first = True
-                account = await accounts.create(db, name="First account", plan=_FIRST_PLAN)
-                await ledger.add(db, account.id, _FIRST_CREDITS * MICROS_PER_CREDIT, "Welcome credits")
-            secret = await self._known_key(db)
-            if secret is None:
-                issued = await issue(
-                    db, account_id=account.id, name="Quickstart", scopes=PRESETS["full_access"]
-                )
-                secret, account_id = issued.secret, str(account.id)
-            else:
-                known = await keys.by_hash(db, hash_of(secret))
-                account_id = str(known["account_id"])
+            account_id, secret = await self._known_key(db) or await self._new_key(db)
         finally:
             await db.close()
         self.file = QuickstartFile(
@@ -91,57 +93,72 @@ class Quickstart:
             _write_private, self._path, msgspec.json.format(msgspec.json.encode(self.file))
         )
 
-    async def first_generation(self) -> None:
-        """Wait for the API, and at the first start make a picture through it.
-
-        Raises:
-            FirstGenerationError: no answer, no success.
-        """
-        assert self.file is not None
-        headers = {"Authorization": f"Bearer {self.file.api_key}"}
-        async with aiohttp.ClientSession(self._connect_base, headers=headers) as session:
-            await _until_ready(session)
-            if not self.is_first:
-                return
-            started = time.monotonic()
-            async with session.post(
-                f"/v1/generate/image/{_FIRST_MODEL}", json={"generation_prompt": _FIRST_PROMPT}
-            ) as response:
-                accepted = await response.json()
-            if accepted.get("status") != "success":
-                raise FirstGenerationError(f"the first generation was refused: {accepted.get('error')}")
-            path = f"/v1/content/{accepted['data']['generation_id']}"
-            async with asyncio.timeout(_GENERATION_TIMEOUT_S):
-                while True:
-                    async with session.get(path) as response:
-                        generation = (await response.json())["data"]
-                    if generation["generation_status"] in ("succeeded", "failed", "canceled"):
-                        break
-                    await asyncio.sleep(0.1)
-            self.first, self.first_seconds = generation, time.monotonic() - started
-            if generation["generation_status"] != "succeeded":
-                raise FirstGenerationError(
-                    f"the first generation {generation['generation_status']}: {generation.get('generation_error')}"
-                )
-
-    async def _known_key(self, db: Database) -> str | None:
-        """The key of an earlier start, if it still is one."""
+    async def _known_key(self, db: Database) -> tuple[str, str] | None:
+        """Account and key of an earlier start, if it still is a key."""
         try:
             text = await asyncio.to_thread(self._path.read_bytes)
             secret = msgspec.json.decode(text, type=QuickstartFile).api_key
         except (OSError, msgspec.DecodeError):
             return None
         key = await keys.by_hash(db, hash_of(secret))
-        return secret if key is not None and key["state"] == "active" else None
+        if key is None or key["state"] != "active":
+            return None
+        return str(key["account_id"]), secret
+
+    async def _new_key(self, db: Database) -> tuple[str, str]:
+        """A new key of the oldest account; without any account, one with credits is made."""
+        account = await accounts.first(db)
+        if account is None:
+            account = await accounts.create(db, name=_FIRST_NAME, plan=_FIRST_PLAN)
+        # A first start that was killed between these steps is completed by the next.
+        untouched = account.name == _FIRST_NAME and account.credit_balance == 0
+        if untouched and not await keys.of_account(db, account.id):
+            await ledger.add(db, account.id, _FIRST_CREDITS * MICROS_PER_CREDIT, "Welcome credits")
+        issued = await issue(db, account_id=account.id, name="Quickstart", scopes=PRESETS["full_access"])
+        return str(account.id), issued.secret
+
+    async def first_generation(self) -> None:
+        """Wait for the API; if the account has no generation yet, make a picture.
+
+        A first generation that does not succeed is told, and ends nothing: the server runs.
+
+        Raises:
+            StartError: the API does not answer.
+        """
+        assert self.file is not None
+        headers = {"Authorization": f"Bearer {self.file.api_key}", "Host": self._host}
+        timeout = aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_S)
+        async with aiohttp.ClientSession(self._connect_base, headers=headers, timeout=timeout) as session:
+            await _until_ready(session)
+            try:
+                async with asyncio.timeout(_GENERATION_TIMEOUT_S):
+                    self.first = await _generate_once(session)
+            except (FirstGenerationError, aiohttp.ClientError, TimeoutError) as error:
+                reason = str(error) or "it did not end in time"
+                _log.warning("first_generation_failed", reason=reason)
+                self.first = f"First generation failed: {reason}"
 
     def text(self) -> str:
         """What is printed when everything runs: the key and lines to paste."""
         assert self.file is not None
         base, key = self.file.api_base, self.file.api_key
-        first = ""
-        if self.first is not None:
-            link = self.first["generation_output_file"][0]
-            first = f"\n  First generation finished in {self.first_seconds:.1f} s:\n  {link}\n"
+        first = "" if self.first is None else f"\n  {self.first}\n"
+        fox = _paste(
+            base,
+            key,
+            "image",
+            "bfl/flux-schnell",
+            '{"generation_prompt":"a red fox in fresh snow"}',
+            "fox.jpg",
+        )
+        waves = _paste(
+            base,
+            key,
+            "video",
+            "wan/2.6-t2v",
+            '{"generation_prompt":"waves at night","generation_duration":5}',
+            "waves.mp4",
+        )
         return f"""
   BabySea is running.
 {first}
@@ -152,47 +169,74 @@ class Quickstart:
 
   Paste this into another terminal for a picture:
 
-{_paste(base, key, "image", "bfl/flux-schnell", '{"generation_prompt":"a red fox in fresh snow"}', "fox.jpg")}
+{fox}
 
   and this for a video of five seconds:
 
-{
-            _paste(
-                base,
-                key,
-                "video",
-                "wan/2.6-t2v",
-                '{"generation_prompt":"waves at night","generation_duration":5}',
-                "waves.mp4",
-            )
-        }
+{waves}
 
   Everything is drawn by the built-in sandbox until a provider is configured. Ctrl-C stops; data stays.
 """
 
 
 def _paste(base: str, key: str, media: str, model: str, body: str, file: str) -> str:
-    """Shell lines that need nothing but curl and sed."""
+    """Shell lines that need nothing but curl and sed; they end however the generation ends."""
     return f"""\
     AUTH="Authorization: Bearer {key}"
     ID=$(curl -s {base}/v1/generate/{media}/{model} -H "$AUTH" -H "Content-Type: application/json" \\
          -d '{body}' | sed 's/.*"generation_id":"\\([^"]*\\)".*/\\1/')
-    until curl -s {base}/v1/content/$ID -H "$AUTH" > answer.json; grep -q '"succeeded"' answer.json; do sleep 1; done
+    until curl -s {base}/v1/content/$ID -H "$AUTH" > answer.json
+          grep -qE '"(succeeded|failed|canceled|error)"' answer.json; do sleep 1; done
     curl -s -o {file} "$(sed 's/.*"generation_output_file":\\["\\([^"]*\\)".*/\\1/' answer.json)" && ls -l {file}"""
 
 
 async def _until_ready(session: aiohttp.ClientSession) -> None:
-    deadline = time.monotonic() + _READY_TIMEOUT_S
+    give_up_at = time.monotonic() + _READY_TIMEOUT_S
+    problem = "no answer"
     while True:
         try:
-            async with session.get("/v1/status", timeout=aiohttp.ClientTimeout(total=10)) as response:
+            async with session.get("/v1/status") as response:
                 if response.status == 200:
                     return
-        except (aiohttp.ClientError, TimeoutError):
-            pass
-        if time.monotonic() > deadline:
-            raise FirstGenerationError(f"the API did not answer within {_READY_TIMEOUT_S:g} s")
-        await asyncio.sleep(0.1)
+                problem = f"HTTP {response.status} {(await response.text())[:200]}"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            problem = str(error) or "no answer"
+        if time.monotonic() > give_up_at:
+            raise StartError(f"the API did not answer within {_READY_TIMEOUT_S:g} s: {problem}")
+        await asyncio.sleep(0.05)
+
+
+async def _generate_once(session: aiohttp.ClientSession) -> str | None:
+    """Make the very first generation, if there is none yet; returns how it went."""
+    async with session.get("/v1/content/list?limit=1") as response:
+        if _data(await response.json(), "the list of generations")["generations"]:
+            return None
+    started = time.monotonic()
+    body = {"generation_prompt": _FIRST_PROMPT}
+    async with session.post(f"/v1/generate/image/{_FIRST_MODEL}", json=body) as response:
+        generation_id = _data(await response.json(), "the request")["generation_id"]
+    while True:
+        async with session.get(f"/v1/content/{generation_id}") as response:
+            generation = _data(await response.json(), "the generation")
+        if generation["generation_status"] in ("succeeded", "failed", "canceled"):
+            break
+        await asyncio.sleep(0.05)
+    if generation["generation_status"] != "succeeded":
+        raise FirstGenerationError(generation.get("generation_error") or generation["generation_status"])
+    link = generation["generation_output_file"][0]
+    return f"First generation finished in {time.monotonic() - started:.1f} s:\n  {link}"
+
+
+def _data(answer: dict[str, Any], what: str) -> dict[str, Any]:
+    if answer.get("status") != "success":
+        message = answer.get("error", {}).get("message", "no reason given")
+        raise FirstGenerationError(f"{what} was refused: {message}")
+    data: dict[str, Any] = answer["data"]
+    return data
+
+
+def _authority(host: str, port: int) -> str:
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _write_private(path: Path, content: bytes) -> None:

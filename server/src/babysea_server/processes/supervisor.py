@@ -4,39 +4,26 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from babysea_server.db.cluster import Cluster
 from babysea_server.db.embedded import EmbeddedPostgresError
-from babysea_server.processes.quickstart import Quickstart
-from babysea_server.processes.serve import listening_socket
+from babysea_server.processes.child import Child
+from babysea_server.processes.faults import AlreadyRunningError, StartError, StoppedError
+from babysea_server.processes.listening import listening_socket
+from babysea_server.processes.stopping import Stop
 from babysea_server.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
-_RESTART_PAUSE_MAX_S = 10.0
-_HEALTHY_AFTER_S = 30.0
 _DATABASE_CHECK_S = 0.5
-_STOP_S = 10.0
-
-
-class AlreadyRunningError(RuntimeError):
-    """Another `up` runs on this data directory."""
-
-
-@dataclass(slots=True)
-class _Child:
-    name: str
-    command: Sequence[str]
-    pass_fds: Sequence[int] = ()
-    process: asyncio.subprocess.Process | None = None
+_DATABASE_PAUSE_MAX_S = 10.0
+#: The processes of an `up` that was killed notice it and stop; this is longer than they may take.
+_PREDECESSOR_S = 15.0
 
 
 class Supervisor:
@@ -44,129 +31,120 @@ class Supervisor:
 
     Args:
         arguments: the command-line options that the children get as well.
-        ready: called once the first generation has finished, with what `quickstart.json` says.
+        ready: called once the first generation has ended, with the text to print.
     """
 
-    def __init__(
-        self, settings: Settings, arguments: Sequence[str], ready: Callable[[Quickstart], None]
-    ) -> None:
+    def __init__(self, settings: Settings, arguments: Sequence[str], ready: Callable[[str], None]) -> None:
         self._settings = settings
         self._arguments = arguments
         self._ready = ready
-        self._stopping = asyncio.Event()
+        self._go = asyncio.Event()
 
     async def run(self) -> None:
         """Start, supervise, stop.
 
         Raises:
-            AlreadyRunningError, OSError (port taken), SchemaError, EmbeddedPostgresError
+            StartError, SchemaError, EmbeddedPostgresError, DatabaseUnavailableError, OSError
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
-        lock = _lock(self._settings.data_path / "up.lock")
-        cluster = Cluster(self._settings)
-        listener = listening_socket(self._settings.host, self._settings.port)
-        try:
-            await cluster.open(migrate_external=True)
+        stop = Stop()
+        run_dir = self._settings.data_path / "run"
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as resources, contextlib.suppress(StoppedError):
+            mine = _open_lock(run_dir / "up.lock")
+            resources.callback(os.close, mine)
+            if not _try_lock(mine):
+                raise AlreadyRunningError(
+                    f"{self._settings.data_path} is in use by a running `babysea-server up`"
+                )
+            # Inherited by the children, so that it is free when the last of them has ended.
+            family = _open_lock(run_dir / "family.lock")
+            resources.callback(os.close, family)
+            await stop.starting(_predecessors_gone(family))
+            listener = listening_socket(self._settings.host, self._settings.port)
             # The socket is the supervisor's: while the API restarts, connections wait instead of failing.
-            listener.set_inheritable(True)
-            api = ["api", "--fd", str(listener.fileno())]
-            tasks = [
-                asyncio.create_task(self._supervise(_Child("api", api, (listener.fileno(),)))),
-                asyncio.create_task(self._supervise(_Child("worker", ["worker"]))),
-                asyncio.create_task(self._watch_database(cluster)),
-                asyncio.create_task(self._introduce(cluster, listener.getsockname()[1])),
-            ]
-            stop = asyncio.create_task(self._stopping.wait())
-            done, _ = await asyncio.wait({stop, tasks[-1]}, return_when=asyncio.FIRST_COMPLETED)
-            if tasks[-1] in done and tasks[-1].exception() is not None:
-                self._stopping.set()
-            await stop
-            for task in tasks:
-                if not task.done():
-                    task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-            for result in results:
-                if isinstance(result, Exception):
-                    raise result
-        finally:
-            listener.close()
-            await cluster.close()
-            os.close(lock)
+            resources.callback(listener.close)
+            api = ["api", "--fd", str(listener.fileno()), *self._arguments]
+            await self._run(
+                [
+                    Child("api", api, (listener.fileno(), family), run_dir, self._go),
+                    Child("worker", ["worker", *self._arguments], (family,), run_dir, self._go),
+                ],
+                listener.getsockname()[1],
+                stop,
+            )
 
-    async def _introduce(self, cluster: Cluster, port: int) -> None:
-        quickstart = Quickstart(self._settings, cluster, port)
-        await quickstart.prepare()
-        await quickstart.first_generation()
-        self._ready(quickstart)
-
-    async def _supervise(self, child: _Child) -> None:
-        """Keep one child running; restarts with growing pauses."""
-        pause = 0.1
+    async def _run(self, children: Sequence[Child], port: int, stop: Stop) -> None:
+        cluster = Cluster(self._settings)
+        # The children load their code while the databases are opened.
+        tasks = [asyncio.create_task(child.keep_running()) for child in children]
         try:
-            while True:
-                started = asyncio.get_running_loop().time()
-                child.process = await self._spawn(child)
-                code = await child.process.wait()
-                _log.warning("process_died", process=child.name, exit_code=code)
-                if asyncio.get_running_loop().time() - started > _HEALTHY_AFTER_S:
-                    pause = 0.1
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _RESTART_PAUSE_MAX_S)
+            await stop.starting(cluster.open(migrate_external=True))
+            self._go.set()
+            tasks += [
+                asyncio.create_task(self._watch_database(cluster)),
+                asyncio.create_task(self._introduce(cluster, children, port)),
+                asyncio.create_task(stop.wait()),
+            ]
+            while not stop.asked:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()  # nothing here ends by itself but the introduction: faults end everything
+                    tasks.remove(task)
         finally:
-            await _terminate(child)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await cluster.close()
 
-    async def _spawn(self, child: _Child) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "babysea_server.cli",
-            *child.command,
-            *self._arguments,
-            stdin=subprocess.PIPE,
-            pass_fds=child.pass_fds,
-            env={**os.environ, "BABYSEA_SUPERVISED": "1"},
-            # Ctrl-C in a terminal goes to the whole group; the children are to be stopped by us, in order.
-            start_new_session=True,
-        )
-        _log.info("process_started", process=child.name, pid=process.pid)
-        return process
+    async def _introduce(self, cluster: Cluster, children: Sequence[Child], port: int) -> None:
+        # Imported late: it brings the HTTP client, which the start of the children need not wait for.
+        from babysea_server.processes.quickstart import Quickstart
+
+        quickstart = Quickstart(self._settings, cluster.dsn(self._settings.default_region), port)
+        await quickstart.prepare()
+        for child in children:
+            await child.ready.wait()
+        await quickstart.first_generation()
+        self._ready(quickstart.text())
 
     async def _watch_database(self, cluster: Cluster) -> None:
         """Start the embedded database again when it dies."""
         if cluster.embedded is None:
+            await asyncio.Event().wait()
             return
+        pause = _DATABASE_CHECK_S
         while True:
-            await asyncio.sleep(_DATABASE_CHECK_S)
+            await asyncio.sleep(pause)
             try:
                 if await asyncio.to_thread(cluster.embedded.ensure_running):
                     _log.warning("postgres_restarted")
-            except EmbeddedPostgresError as error:
+                pause = _DATABASE_CHECK_S
+            except (EmbeddedPostgresError, OSError, subprocess.SubprocessError) as error:
                 _log.warning("postgres_not_restarted_yet", error=str(error))
+                pause = min(pause * 2, _DATABASE_PAUSE_MAX_S)
 
 
-async def _terminate(child: _Child) -> None:
-    process = child.process
-    if process is None or process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        await asyncio.wait_for(asyncio.shield(process.wait()), _STOP_S)
-    except TimeoutError:
-        _log.warning("process_killed", process=child.name)
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+async def _predecessors_gone(family: int) -> None:
+    """Wait for the processes of an `up` that was killed.
+
+    Raises:
+        StartError: they do not end.
+    """
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + _PREDECESSOR_S
+    while not _try_lock(family):
+        if loop.time() > give_up_at:
+            raise StartError("processes of an earlier `babysea-server up` on this data folder do not end")
+        await asyncio.sleep(0.1)
 
 
-def _lock(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def _try_lock(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(handle)
-        raise AlreadyRunningError(f"{path.parent} is in use by a running `babysea-server up`") from None
-    return handle
+        return False
+    return True
