@@ -1,6 +1,7 @@
 """The composition root: builds each part once and wires them; nothing else."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,9 @@ from babysea_server.providers.sandbox.adapter import SandboxProvider
 from babysea_server.providers.sandbox.upstream import SandboxUpstream
 from babysea_server.routing.chain import Router
 from babysea_server.settings import Settings, SettingsError
+
+#: A run that is buying or settling when its worker stops gets this long; the process's own end is at ten.
+_WORKER_STOP_S = 5.0
 
 #: Who calls providers in a region: made from the region's database, replaced in tests and benchmarks.
 RegistryFactory = Callable[[Settings, Catalog, Database], Registry]
@@ -218,13 +222,11 @@ class Api:
 
     async def open(self) -> None:
         """Open every region."""
-        for region in self.regions.values():
-            await region.open()
+        await _together(region.open() for region in self.regions.values())
 
     async def close(self) -> None:
         """Close every region."""
-        for region in self.regions.values():
-            await region.close()
+        await _together(region.close() for region in self.regions.values())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
@@ -282,6 +284,17 @@ class WorkerRegion:
             ),
         )
 
+    async def open(self) -> None:
+        """Open the pool and start."""
+        await self.db.open()
+        self.worker.start()
+
+    async def close(self) -> None:
+        """Stop, giving back what is not done, and close."""
+        await self.worker.stop(within_s=_WORKER_STOP_S)
+        await self.runner.close()
+        await self.db.close()
+
 
 class Workers:
     """The workers of one process, one for each region."""
@@ -296,15 +309,16 @@ class Workers:
 
     async def open(self) -> None:
         """Start all workers."""
-        for region in self.regions.values():
-            await region.db.open()
-            region.worker.start()
+        await _together(region.open() for region in self.regions.values())
 
     async def close(self) -> None:
-        """Stop all workers gracefully."""
-        closing: list[Awaitable[None]] = [region.worker.stop() for region in self.regions.values()]
-        for stopped in closing:
-            await stopped
-        for region in self.regions.values():
-            await region.runner.close()
-            await region.db.close()
+        """Stop all workers gracefully, all at once: the time to stop is the process's, not a region's."""
+        await _together(region.close() for region in self.regions.values())
+
+
+async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of it, also when one fails; then raise the first failure."""
+    results = await asyncio.gather(*works, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

@@ -25,9 +25,9 @@ from babysea_server.cli.common import (
 )
 from babysea_server.contract.operations import operations_table
 from babysea_server.db.cluster import Cluster
-from babysea_server.processes.faults import AlreadyRunningError, StartError
+from babysea_server.processes.faults import AlreadyRunningError, StartError, StoppedError
 from babysea_server.processes.listening import listening_socket
-from babysea_server.processes.stopping import is_supervised, report_failure, report_ready
+from babysea_server.processes.stopping import Stop, is_supervised, report_failure, report_ready
 from babysea_server.processes.supervisor import Supervisor
 from babysea_server.settings import REGIONS, Settings, describe
 
@@ -121,9 +121,12 @@ def migrate(data_dir: DataDir = None, config: Config = None, region: Regions = N
     settings = _serving(data_dir, config, None, None, region)
 
     async def run() -> None:
+        stop = Stop()
         cluster = Cluster(settings)
         try:
-            await cluster.open(migrate_external=True)
+            await stop.starting(cluster.open(migrate_external=True))
+        except StoppedError:
+            raise StartError("stopped before everything was done; run it again") from None
         finally:
             await cluster.close()
 
