@@ -1,10 +1,10 @@
 """One generation's run: from its claim to its settlement, over as many providers as it takes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from babysea_server import errors
@@ -15,6 +15,7 @@ from babysea_server.execution.types import (
     AttemptRecord,
     Claim,
     OpenAttempt,
+    Resolution,
     ResolvedAttempt,
     Settlement,
 )
@@ -25,7 +26,15 @@ from babysea_server.kit.ids import uuid7
 from babysea_server.outputs.ingest import StoredOutput, keep
 from babysea_server.outputs.media import BadOutputError
 from babysea_server.outputs.store import ObjectStore, StorageError
-from babysea_server.providers.base import Accepted, Failure, Finished, Job, NotFound, Refused, Running
+from babysea_server.providers.base import (
+    Accepted,
+    Failure,
+    Finished,
+    Job,
+    NotFound,
+    Refused,
+    Running,
+)
 from babysea_server.providers.runner import OutputUnavailableError, Runner
 
 _log = structlog.get_logger(__name__)
@@ -33,8 +42,11 @@ _log = structlog.get_logger(__name__)
 #: Polling starts at what the provider says and grows up to this.
 _POLL_MAX_S = {"image": 3.0, "video": 10.0}
 _POLL_GROWTH = 1.4
-#: A busy provider that says how soon it is free is asked once more, if that is soon.
-_RETRY_AFTER_MAX_S = 10.0
+#: Whatever a provider says, it is not asked more often.
+_POLL_MIN_S = 0.05
+#: A busy provider that says how soon it is free is asked once more, if that is soon. Short enough for a graceful
+#: stop to wait for it.
+_RETRY_AFTER_MAX_S = 5.0
 _OUTPUT_MAX = {"image": 64 * 1024 * 1024, "video": 1024 * 1024 * 1024}
 _MESSAGE_MAX = 500
 #: How long a store that is away is waited for at least, and how often it is tried.
@@ -81,21 +93,26 @@ class _Defeat:
 class Run:
     """Runs one claimed generation. Used once.
 
-    `interruptible` says whether the task may be cancelled now: never between opening an attempt and persisting
-    what the provider answered, and never while settling.
+    `interruptible` says whether the task may be cancelled now: never while what is known about an attempt is
+    known only here, that is from before it is opened until the provider's answer is in the database.
     """
 
     def __init__(self, claim: Claim, parts: RunParts) -> None:
         self._claim = claim
         self._parts = parts
-        self._critical = 0
+        self._holding = False
         self._stopping = False
         self._log = _log.bind(generation_id=str(claim.id), model=claim.model)
 
     @property
+    def claim(self) -> Claim:
+        """What is being run."""
+        return self._claim
+
+    @property
     def interruptible(self) -> bool:
         """Whether cancelling the task now loses nothing."""
-        return self._critical == 0
+        return not self._holding
 
     def stop(self) -> None:
         """Go no further than the next safe place."""
@@ -108,17 +125,18 @@ class Run:
             LeaseLostError: somebody else has the generation, or it ended meanwhile.
             asyncio.CancelledError: stopped at a safe place.
         """
+        records = self._claim.attempts
         failed = [
             FailedAttempt(record.provider, record.failure, record.error_code)
-            for record in self._claim.attempts
+            for record in records
             if record.outcome == "failed" and record.failure is not None
         ]
+        order = max((record.attempt_order for record in records), default=0)
+        opened = next((record for record in records if record.outcome == "pending"), None)
         if self._claim.model not in self._parts.catalog.all_models:
-            return await self._fail(failed, None)
-        opened = next((record for record in self._claim.attempts if record.outcome == "pending"), None)
-        result: _Success | _Defeat | None = None
-        if opened is not None:
-            result = await self._resume(self._attempt(opened))
+            dropped = None if opened is None else ResolvedAttempt(opened.id, "discarded")
+            return await self._fail(failed, dropped)
+        result = None if opened is None else await self._resume(self._attempt(opened))
         while True:
             if isinstance(result, _Success):
                 return await self._succeed(result)
@@ -128,20 +146,21 @@ class Run:
                 )
                 failed.append(ended)
                 if not goes_on(ended) or self._next_provider(failed) is None:
-                    return await self._fail(failed, result)
-                await self._parts.writes.resolve(_resolution(result))
+                    return await self._fail(failed, _resolution(result))
+                await self._resolve(result)
             provider = self._next_provider(failed)
             if provider is None:
                 return await self._fail(failed, None)
-            result = await self._try(provider, len(failed) + 1)
+            order += 1
+            result = await self._try(provider, order)
 
     # ------------------------------------------------------------------------------- one attempt
 
     async def _try(self, provider: str, order: int) -> "_Success | _Defeat":
         """Open an attempt, submit once, and see it through."""
-        first = order == 1 and not self._claim.attempts
+        self._parts.lease.check()
         record = AttemptRecord(
-            id=self._claim.prediction_id if first else uuid7(),
+            id=self._claim.prediction_id if order == 1 else uuid7(),
             attempt_order=order,
             provider=provider,
             outcome="pending",
@@ -152,23 +171,27 @@ class Run:
             age_s=0.0,
         )
         attempt = self._attempt(record)
-        async with self._no_interruption():
-            opened = await self._parts.writes.open_attempt(
-                OpenAttempt(
-                    attempt_id=record.id,
-                    generation_id=self._claim.id,
-                    account_id=self._claim.account_id,
-                    fence=self._claim.fence,
-                    model=self._claim.model,
-                    attempt_order=order,
-                    provider=provider,
-                    adapter=self._parts.runner.adapter_name(provider),
-                )
+        await self._open(attempt)
+        return await self._see_through(attempt, await self._submit(attempt))
+
+    async def _open(self, attempt: _Attempt) -> None:
+        """Have the attempt in the database, under a lease and a generation that are still good."""
+        self._holding = True
+        record = attempt.record
+        opened = await self._parts.writes.open_attempt(
+            OpenAttempt(
+                attempt_id=record.id,
+                generation_id=self._claim.id,
+                account_id=self._claim.account_id,
+                fence=self._claim.fence,
+                model=self._claim.model,
+                attempt_order=record.attempt_order,
+                provider=record.provider,
+                adapter=self._parts.runner.adapter_name(record.provider),
             )
-            if not opened:
-                raise LeaseLostError
-            answer = await self._submit(attempt)
-        return await self._see_through(attempt, answer)
+        )
+        if not opened:
+            raise LeaseLostError
 
     async def _submit(self, attempt: _Attempt) -> Accepted | Finished | Refused:
         """Buy once. Runs without interruption, and persists an upstream id before it returns."""
@@ -198,7 +221,7 @@ class Run:
         return lost
 
     async def _persist(self, attempt: _Attempt, accepted: Accepted) -> None:
-        ours = await self._parts.writes.accept(
+        standing = await self._parts.writes.accept(
             AcceptedAttempt(
                 attempt_id=attempt.record.id,
                 generation_id=self._claim.id,
@@ -207,14 +230,13 @@ class Run:
                 upstream=None if accepted.state is None else dict(accepted.state),
             )
         )
-        if ours:
-            return
-        if self._parts.lease.remaining_s() > 0:
-            # The lease holds, so the generation itself ended (canceled, expired) while we were buying.
+        if standing == "ours":
+            return self._safe()
+        if standing == "over":
+            # The generation itself ended (canceled, expired) while we were buying: nobody else cleans up.
             cancelled = await self._parts.runner.cancel(attempt.job, accepted)
-            await self._parts.writes.resolve(
-                ResolvedAttempt(attempt.record.id, "cancelled" if cancelled else "discarded")
-            )
+            end = ResolvedAttempt(attempt.record.id, "cancelled" if cancelled else "discarded")
+            await self._parts.writes.discard(Resolution(self._claim.id, self._claim.fence, end))
         raise LeaseLostError
 
     async def _resume(self, attempt: _Attempt) -> "_Success | _Defeat":
@@ -223,18 +245,26 @@ class Run:
         if record.upstream_id is not None:
             self._log.info("attempt_resumed", provider=record.provider, upstream_id=record.upstream_id)
             return await self._see_through(attempt, Accepted(record.upstream_id, record.upstream, 0.0))
-        lost = Refused(Failure.OUTCOME_UNKNOWN, "the worker died before the provider's answer was kept")
-        # What the dead worker sent may still be on its way: look only when it must have arrived.
-        await self._parts.clock.sleep(max(0.0, self._parts.runner.submit_timeout_s - record.age_s))
-        async with self._no_interruption():
-            found = await self._parts.runner.reconcile(attempt.job)
-            answer: Accepted | Finished | Refused = lost
-            if isinstance(found, Accepted):
-                await self._persist(attempt, found)
-                answer = found
-            elif isinstance(found, NotFound):
-                answer = await self._submit(attempt)
-            self._log.info("attempt_reconciled", provider=record.provider, found=type(found).__name__)
+        # What the dead worker sent at the very end of its lease may still be on its way, and so may its note of
+        # the upstream id: look only when both must have arrived.
+        await self._parts.clock.sleep(self._parts.runner.submit_timeout_s)
+        accepted = await self._parts.writes.accepted(record.id)
+        if accepted is not None:
+            return await self._see_through(attempt, accepted)
+        found = await self._parts.runner.reconcile(attempt.job)
+        self._log.info("attempt_reconciled", provider=record.provider, found=type(found).__name__)
+        self._holding = True
+        answer: Accepted | Finished | Refused
+        if isinstance(found, Accepted):
+            await self._persist(attempt, found)
+            answer = found
+        elif isinstance(found, NotFound):
+            # Certain: it was never sent. Its time begins now.
+            attempt = self._attempt(msgspec.structs.replace(record, age_s=0.0))
+            await self._open(attempt)
+            answer = await self._submit(attempt)
+        else:
+            answer = Refused(Failure.OUTCOME_UNKNOWN, "the worker died before the provider's answer was kept")
         return await self._see_through(attempt, answer)
 
     async def _see_through(
@@ -261,7 +291,7 @@ class Run:
                 return Refused(Failure.TIMED_OUT, f"too slow; {ending}")
             suggested = answer.poll_after_s
             pause = (
-                suggested
+                max(suggested, _POLL_MIN_S)
                 if suggested is not None
                 else min(max(pause, 0.25) * _POLL_GROWTH, _POLL_MAX_S[self._claim.media])
             )
@@ -274,17 +304,19 @@ class Run:
                 attempt,
                 Refused(Failure.BAD_OUTPUT, "success without an output", cost_micro=finished.cost_micro),
             )
-        stored = []
+        stored: list[StoredOutput] = []
+        code = None
         try:
             for index, output in enumerate(finished.outputs):
                 data = await parts.runner.fetch(attempt.job, output, body_max=_OUTPUT_MAX[claim.media])
                 stored.append(await self._keep(attempt, index, data))
+            return _Success(attempt, finished, stored)
         except (OutputUnavailableError, BadOutputError) as error:
-            return _Defeat(attempt, Refused(Failure.BAD_OUTPUT, str(error), cost_micro=finished.cost_micro))
+            message = str(error)
         except StorageError as error:
-            code = errors.STORAGE_ERROR.code
-            return _Defeat(attempt, Refused(Failure.BAD_OUTPUT, str(error), code, None, finished.cost_micro))
-        return _Success(attempt, finished, stored)
+            message, code = str(error), errors.STORAGE_ERROR.code
+        await self._throw_away(stored)
+        return _Defeat(attempt, Refused(Failure.BAD_OUTPUT, message, code, cost_micro=finished.cost_micro))
 
     async def _keep(self, attempt: _Attempt, index: int, data: bytes) -> StoredOutput:
         """Store one output; a store that is away is waited for, because the output has been paid."""
@@ -313,41 +345,57 @@ class Run:
         finished, record = success.finished, success.attempt.record
         seconds = sum(output.seconds or 0.0 for output in success.outputs)
         predict = finished.predict_seconds
-        async with self._no_interruption():
-            await self._settle(
-                Settlement(
-                    generation_id=self._claim.id,
-                    account_id=self._claim.account_id,
-                    fence=self._claim.fence,
-                    status="succeeded",
-                    attempt=ResolvedAttempt(record.id, "used", cost=finished.cost_micro),
-                    provider=record.provider,
-                    outputs=success.outputs,
-                    seconds=seconds if self._claim.measured else None,
-                    predict_ms=None if predict is None else round(predict * 1000),
-                )
-            )
-
-    async def _fail(self, failed: Sequence[FailedAttempt], defeat: _Defeat | None) -> None:
-        ending = verdict(failed)
-        async with self._no_interruption():
-            await self._settle(
-                Settlement(
-                    generation_id=self._claim.id,
-                    account_id=self._claim.account_id,
-                    fence=self._claim.fence,
-                    status="failed",
-                    attempt=None if defeat is None else _resolution(defeat),
-                    error_code=ending.code,
-                    error_message=ending.message,
-                )
-            )
-
-    async def _settle(self, settlement: Settlement) -> None:
-        if await self._parts.writes.settle(settlement):
-            self._log.info("generation_settled", status=settlement.status, error_code=settlement.error_code)
-        else:
+        settlement = Settlement(
+            generation_id=self._claim.id,
+            account_id=self._claim.account_id,
+            fence=self._claim.fence,
+            status="succeeded",
+            attempt=ResolvedAttempt(record.id, "used", cost=_not_negative(finished.cost_micro)),
+            provider=record.provider,
+            outputs=success.outputs,
+            seconds=seconds if self._claim.measured else None,
+            predict_ms=_not_negative(None if predict is None else round(predict * 1000)),
+        )
+        if not await self._settle(settlement):
+            await self._throw_away(success.outputs)
             raise LeaseLostError
+
+    async def _fail(self, failed: Sequence[FailedAttempt], attempt: ResolvedAttempt | None) -> None:
+        ending = verdict(failed)
+        settlement = Settlement(
+            generation_id=self._claim.id,
+            account_id=self._claim.account_id,
+            fence=self._claim.fence,
+            status="failed",
+            attempt=attempt,
+            error_code=ending.code,
+            error_message=ending.message,
+        )
+        if not await self._settle(settlement):
+            raise LeaseLostError
+
+    async def _settle(self, settlement: Settlement) -> bool:
+        self._holding = True
+        settled = await self._parts.writes.settle(settlement)
+        if settled:
+            self._log.info("generation_settled", status=settlement.status, error_code=settlement.error_code)
+        return settled
+
+    async def _resolve(self, defeat: _Defeat) -> None:
+        """End an attempt after which the next provider is asked."""
+        self._holding = True
+        resolution = Resolution(self._claim.id, self._claim.fence, _resolution(defeat))
+        if not await self._parts.writes.resolve(resolution):
+            raise LeaseLostError
+        self._safe()
+
+    async def _throw_away(self, outputs: Sequence[StoredOutput]) -> None:
+        """Delete files that no generation names; what cannot be deleted now is only a file too many."""
+        if outputs:
+            try:
+                await self._parts.store.delete([output.key for output in outputs])
+            except StorageError as error:
+                self._log.warning("outputs_not_deleted", files=len(outputs), error=str(error))
 
     # ------------------------------------------------------------------------------- small parts
 
@@ -361,28 +409,26 @@ class Run:
         tried = {attempt.provider for attempt in failed}
         return next((name for name in self._claim.provider_order if name not in tried), None)
 
-    @asynccontextmanager
-    async def _no_interruption(self) -> AsyncIterator[None]:
-        self._leave_if_stopping()
-        self._critical += 1
-        try:
-            yield
-        finally:
-            self._critical -= 1
-        self._leave_if_stopping()
-
-    def _leave_if_stopping(self) -> None:
-        if self._stopping and self._critical == 0:
+    def _safe(self) -> None:
+        """Everything that is known is in the database: here the run may end."""
+        self._holding = False
+        if self._stopping:
             raise asyncio.CancelledError
 
 
 def _resolution(defeat: _Defeat) -> ResolvedAttempt:
     refused = defeat.refused
+    # A provider's words: whatever PostgreSQL cannot keep in a text would refuse the whole record.
+    message = refused.message.encode("utf-8", "replace").decode().replace("\0", "")
     return ResolvedAttempt(
         defeat.attempt.record.id,
         "failed",
         refused.failure,
         refused.code,
-        refused.message[:_MESSAGE_MAX],
-        refused.cost_micro,
+        message[:_MESSAGE_MAX],
+        _not_negative(refused.cost_micro),
     )
+
+
+def _not_negative(value: int | None) -> int | None:
+    return None if value is None else max(0, value)

@@ -17,8 +17,10 @@ from babysea_server.execution.types import (
     AttemptRecord,
     Claim,
     OpenAttempt,
+    Resolution,
     ResolvedAttempt,
     Settlement,
+    Standing,
 )
 from babysea_server.kit import json
 
@@ -51,27 +53,38 @@ async def renew(db: Database, worker_id: UUID, *, lease_s: float) -> bool:
 async def reap(db: Database) -> int:
     """Give up workers whose lease ran out: their work becomes claimable again, nothing is run here.
 
+    Two steps, because one statement sees one moment: a claim that commits while its worker is being deleted
+    would be missed, and its generations would belong to nobody for ever. So what is freed is whatever names
+    a worker that no longer exists, however that came about. Freed work keeps its place in line.
+
     Returns how many generations were freed.
     """
-    freed: int = await db.fetchval(
-        """WITH dead AS (
-               DELETE FROM workers WHERE id IN (
-                   SELECT id FROM workers WHERE lease_until < now() FOR UPDATE SKIP LOCKED
-               ) RETURNING id
-           ), freed AS (
-               UPDATE generations SET worker_id = NULL, due_at = now() WHERE worker_id IN (SELECT id FROM dead)
-               RETURNING 1
-           ) SELECT count(*) FROM freed"""
+    await db.execute(
+        """DELETE FROM workers WHERE id IN (
+               SELECT id FROM workers WHERE lease_until < now() FOR UPDATE SKIP LOCKED
+           )"""
     )
-    return freed
+    return await db.execute(
+        """UPDATE generations g SET worker_id = NULL
+           WHERE worker_id IS NOT NULL AND NOT EXISTS (SELECT FROM workers w WHERE w.id = g.worker_id)"""
+    )
 
 
 async def leave(db: Database, worker_id: UUID) -> None:
     """Take a worker out and free all its work at once."""
-    await db.execute(
-        """WITH gone AS (DELETE FROM workers WHERE id = $1)
-           UPDATE generations SET worker_id = NULL, due_at = now() WHERE worker_id = $1""",
+    await db.execute("DELETE FROM workers WHERE id = $1", worker_id)
+    await db.execute("UPDATE generations SET worker_id = NULL WHERE worker_id = $1", worker_id)
+
+
+async def free_strays(db: Database, worker_id: UUID, running: Sequence[UUID]) -> int:
+    """Free what the worker holds without running it, e.g. after the answer to a claim was lost.
+
+    Returns how many generations were freed.
+    """
+    return await db.execute(
+        "UPDATE generations SET worker_id = NULL WHERE worker_id = $1 AND id <> ALL ($2::uuid[])",
         worker_id,
+        running,
     )
 
 
@@ -93,6 +106,7 @@ _CLAIM = """
 WITH due AS (
     SELECT id FROM generations
     WHERE status IN ('pending', 'processing') AND worker_id IS NULL AND due_at <= now()
+      AND expires_at > now()  -- what is past its hard limit is only refunded
       AND EXISTS (SELECT FROM workers WHERE id = $1)
     ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
 )
@@ -132,7 +146,9 @@ WITH asked AS (
     WHERE g.worker_id = $1 AND g.fence = u.fence AND g.status IN ('pending', 'processing')
     ON CONFLICT (id) DO NOTHING RETURNING id
 )
-SELECT id FROM opened UNION SELECT a.id FROM attempts a JOIN asked USING (id) WHERE a.outcome = 'pending'
+SELECT id FROM opened UNION
+SELECT a.id FROM attempts a JOIN asked u ON a.id = u.id JOIN generations g ON g.id = u.generation_id
+WHERE a.outcome = 'pending' AND g.worker_id = $1 AND g.fence = u.fence AND g.status IN ('pending', 'processing')
 """
 
 
@@ -172,8 +188,10 @@ WHERE g.worker_id = $1 AND g.fence = u.fence AND g.status = 'processing'
 """
 
 
-async def accept_attempts(db: Database, worker_id: UUID, accepted: Sequence[AcceptedAttempt]) -> list[bool]:
-    """Persist upstream ids and start the generations; False where the generation is no longer ours.
+async def accept_attempts(
+    db: Database, worker_id: UUID, accepted: Sequence[AcceptedAttempt]
+) -> list[Standing]:
+    """Persist upstream ids and start the generations; says whose each generation is.
 
     The upstream id is kept in any case: whoever holds the generation now, or cleans up after it, needs it.
     """
@@ -187,22 +205,85 @@ async def accept_attempts(db: Database, worker_id: UUID, accepted: Sequence[Acce
         [attempt.upstream for attempt in accepted],
     )
     ours = {row["id"] for row in rows}
-    return [attempt.generation_id in ours for attempt in accepted]
+    others = [attempt.generation_id for attempt in accepted if attempt.generation_id not in ours]
+    taken = await _in_flight(db, others) if others else set()
+    return [
+        "ours" if id in ours else "taken" if id in taken else "over"
+        for id in (attempt.generation_id for attempt in accepted)
+    ]
 
 
-_RESOLVE = """
-UPDATE attempts a SET outcome = u.outcome, failure = u.failure, error_code = u.error_code,
-    error_message = u.error_message, estimated_cost = coalesce(u.cost, a.estimated_cost), resolved_at = now()
-FROM unnest($1::uuid[], $2::attempt_outcome[], $3::failure_class[], $4::text[], $5::text[], $6::bigint[])
-    AS u (id, outcome, failure, error_code, error_message, cost)
-WHERE a.id = u.id AND a.outcome = 'pending'
+async def _in_flight(db: Database, ids: Sequence[UUID]) -> set[UUID]:
+    rows = await db.fetch(
+        "SELECT id FROM generations WHERE id = ANY ($1::uuid[]) AND status IN ('pending', 'processing')", ids
+    )
+    return {row["id"] for row in rows}
+
+
+async def upstream_of(db: Database, attempt_id: UUID) -> tuple[str, dict[str, Any] | None] | None:
+    """Upstream id and state of an attempt, if they have been persisted by now."""
+    row = await db.fetchrow(
+        "SELECT upstream_id, upstream FROM attempts WHERE id = $1 AND upstream_id IS NOT NULL", attempt_id
+    )
+    return None if row is None else (row["upstream_id"], row["upstream"])
+
+
+_ASKED = """
+asked AS (
+    SELECT * FROM unnest($1::uuid[], $2::attempt_outcome[], $3::failure_class[], $4::text[], $5::text[],
+                         $6::bigint[], $7::uuid[], $8::int[])
+        AS u (id, outcome, failure, error_code, error_message, cost, generation_id, fence)
+)"""
+
+_RESOLVE = f"""
+WITH {_ASKED}, ours AS (
+    SELECT g.id FROM generations g JOIN asked u ON g.id = u.generation_id
+    WHERE g.worker_id = $9 AND g.fence = u.fence AND g.status IN ('pending', 'processing')
+), resolved AS (
+    UPDATE attempts a SET outcome = u.outcome, failure = u.failure, error_code = u.error_code,
+        error_message = u.error_message, estimated_cost = coalesce(u.cost, a.estimated_cost), resolved_at = now()
+    FROM asked u JOIN ours ON ours.id = u.generation_id
+    WHERE a.id = u.id AND a.outcome = 'pending'
+)
+SELECT id FROM ours
 """
 
 
-async def resolve_attempts(db: Database, resolved: Sequence[ResolvedAttempt]) -> list[bool]:
-    """End attempts whose generation goes on with another, or goes on without them."""
-    await db.execute(_RESOLVE, *_resolution_columns(resolved))
-    return [True] * len(resolved)
+async def resolve_attempts(db: Database, worker_id: UUID, resolutions: Sequence[Resolution]) -> list[bool]:
+    """End attempts whose generation goes on with another; False where the generation is no longer ours."""
+    rows = await db.fetch(_RESOLVE, *_columns_of(resolutions), worker_id)
+    ours = {row["id"] for row in rows}
+    return [resolution.generation_id in ours for resolution in resolutions]
+
+
+_DISCARD = f"""
+WITH {_ASKED}, discarded AS (
+    UPDATE attempts a SET
+        outcome = CASE u.outcome WHEN 'used' THEN 'discarded' ELSE u.outcome END,
+        failure = u.failure, error_code = u.error_code, error_message = u.error_message,
+        estimated_cost = coalesce(u.cost, a.estimated_cost), resolved_at = now()
+    FROM asked u
+    -- While the generation is in flight the attempt belongs to whoever resumes it.
+    WHERE a.id = u.id AND a.outcome = 'pending' AND NOT EXISTS (
+        SELECT FROM generations g WHERE g.id = u.generation_id AND g.status IN ('pending', 'processing'))
+)
+SELECT a.id FROM attempts a JOIN asked u ON a.id = u.id WHERE a.outcome = 'used'
+"""
+
+
+async def discard_attempts(db: Database, resolutions: Sequence[Resolution]) -> list[bool]:
+    """End attempts of generations that ended without them; True where the attempt was used all the same."""
+    rows = await db.fetch(_DISCARD, *_columns_of(resolutions))
+    used = {row["id"] for row in rows}
+    return [resolution.attempt.attempt_id in used for resolution in resolutions]
+
+
+def _columns_of(resolutions: Sequence[Resolution]) -> list[list[Any]]:
+    return [
+        *_resolution_columns([resolution.attempt for resolution in resolutions]),
+        [resolution.generation_id for resolution in resolutions],
+        [resolution.fence for resolution in resolutions],
+    ]
 
 
 def _resolution_columns(resolved: Sequence[ResolvedAttempt | None]) -> list[list[Any]]:
@@ -222,26 +303,23 @@ _SETTLE = """
 WITH settled AS MATERIALIZED (
     SELECT * FROM settle_generations_v1($1, $2, $3, $4, $5, $6, $7, $8::text[]::jsonb[], $9, $10, $11)
 ), resolved AS (
-    UPDATE attempts a SET
-        outcome = CASE WHEN s.generation_id IS NULL AND u.outcome = 'used' THEN 'discarded' ELSE u.outcome END,
-        failure = u.failure, error_code = u.error_code, error_message = u.error_message,
-        estimated_cost = coalesce(u.cost, a.estimated_cost), resolved_at = now()
+    UPDATE attempts a SET outcome = u.outcome, failure = u.failure, error_code = u.error_code,
+        error_message = u.error_message, estimated_cost = coalesce(u.cost, a.estimated_cost), resolved_at = now()
     FROM unnest($12::uuid[], $13::attempt_outcome[], $14::failure_class[], $15::text[], $16::text[], $17::bigint[],
                 $2::uuid[])
         AS u (id, outcome, failure, error_code, error_message, cost, generation_id)
-        LEFT JOIN settled s ON s.generation_id = u.generation_id
-        LEFT JOIN generations g ON g.id = u.generation_id
-    -- After a lost lease the attempt belongs to whoever resumes it; it is ours to end only if the generation
-    -- ended here or had ended before.
+        JOIN settled s ON s.generation_id = u.generation_id
     WHERE a.id = u.id AND a.outcome = 'pending'
-      AND (s.generation_id IS NOT NULL OR g.status IN ('succeeded', 'failed', 'canceled'))
 )
 SELECT generation_id FROM settled
 """
 
 
 async def settle(db: Database, worker_id: UUID, settlements: Sequence[Settlement]) -> list[bool]:
-    """Finish generations and their last attempts; False where somebody else was first."""
+    """Finish generations and their last attempts; False where somebody else was first.
+
+    A success that was settled before, by a call whose answer was lost, is true again.
+    """
     rows = await db.fetch(
         _SETTLE,
         worker_id,
@@ -259,13 +337,22 @@ async def settle(db: Database, worker_id: UUID, settlements: Sequence[Settlement
         *_resolution_columns([item.attempt for item in settlements]),
     )
     settled = {row["generation_id"] for row in rows}
+    # A statement of its own, because it must see what the lost races left behind.
+    late = [
+        Resolution(item.generation_id, item.fence, item.attempt)
+        for item in settlements
+        if item.attempt is not None and item.generation_id not in settled
+    ]
+    if late:
+        used = await discard_attempts(db, late)
+        settled |= {item.generation_id for item, ours in zip(late, used, strict=True) if ours}
     return [item.generation_id in settled for item in settlements]
 
 
 _EXPIRE = """
 WITH late AS MATERIALIZED (
     SELECT id, account_id FROM generations
-    WHERE status IN ('pending', 'processing') AND expires_at < now() ORDER BY expires_at LIMIT $1
+    WHERE status IN ('pending', 'processing') AND expires_at <= now() ORDER BY expires_at LIMIT $1
 ), settled AS MATERIALIZED (
     SELECT s.generation_id FROM (
         SELECT coalesce(array_agg(id), '{}') AS ids, coalesce(array_agg(account_id), '{}') AS accounts,

@@ -82,6 +82,19 @@ class ResolvedAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolution:
+    """The end of an attempt whose generation goes on, or ended without it."""
+
+    generation_id: UUID
+    fence: int
+    attempt: ResolvedAttempt
+
+
+Standing = Literal["ours", "taken", "over"]
+"""Whose a generation is: this worker's under this fence, somebody else's (or nobody's), or nobody's any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """The final transition of a generation, with the end of its last attempt."""
 

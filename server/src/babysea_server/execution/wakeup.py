@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 
+import asyncpg
 import structlog
 
 from babysea_server.db.pool import Database, DatabaseUnavailableError
@@ -46,6 +47,6 @@ class Wakeup:
             self._poked.clear()
             try:
                 await self._db.execute(f"SELECT pg_notify('{CHANNEL}', '')")
-            except DatabaseUnavailableError as error:
+            except (DatabaseUnavailableError, asyncpg.PostgresError) as error:
                 _log.debug("wakeup_not_sent", error=str(error))
             await asyncio.sleep(_INTERVAL_S)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +17,8 @@ from babysea_server.db.pool import Database, DatabaseUnavailableError
 from babysea_server.execution import store
 from babysea_server.execution.lease import Lease, LeaseLostError
 from babysea_server.execution.run import Run, RunParts
-from babysea_server.execution.types import Claim
 from babysea_server.execution.wakeup import CHANNEL
-from babysea_server.execution.writes import Writes
+from babysea_server.execution.writes import Writes, fault_of
 from babysea_server.kit.clock import Clock
 from babysea_server.kit.ids import uuid7
 from babysea_server.outputs.store import ObjectStore
@@ -29,9 +28,17 @@ _log = structlog.get_logger(__name__)
 
 _CLAIM_MAX = 256
 _RENEWALS_PER_LEASE = 3
+_RENEW_AGAIN_S = 0.2
 _EXPIRE_EVERY_S = 5.0
 _FORGET_EVERY_S = 600.0
+_MAINTAIN_EVERY_S = 600.0
+_LEASE_TASK = "worker-lease"
 _PUT_BACK_MAX_S = 60.0
+#: A statement whose answer was lost may still take effect for so long: longer than the server lets one run.
+_DOUBT_S = 20.0
+#: Of a graceful stop, beside the time that runs get.
+_CLOSE_WRITES_S = 1.0
+_LEAVE_S = 1.0
 _FAULTS = (DatabaseUnavailableError, asyncpg.PostgresError)
 
 
@@ -68,7 +75,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._lease: Lease | None = None
         self._parts: RunParts | None = None
-        self._stopping = False
+        self._doubt_until = float("-inf")
 
     @property
     def running(self) -> int:
@@ -79,18 +86,14 @@ class Worker:
         """Begin in the background; the database may still be away."""
         listener = self._db.listen([CHANNEL], lambda _channel, _payload: self._wake.set())
         del listener  # closed with the database
-        periodic: list[tuple[str, float, Callable[[], Awaitable[Any]]]] = [
-            ("reap", self._settings.lease_s / _RENEWALS_PER_LEASE, self._reap),
-            ("expire", _EXPIRE_EVERY_S, self._expire),
-            ("forget", _FORGET_EVERY_S, lambda: store.forget_idempotency_keys(self._db)),
-        ]
+        third = self._settings.lease_s / _RENEWALS_PER_LEASE
         self._loops = [
             asyncio.create_task(self._claim_forever(), name="worker-claim"),
-            asyncio.create_task(self._hold_lease(), name="worker-lease"),
-            *(
-                asyncio.create_task(self._every(seconds, work), name=f"worker-{name}")
-                for name, seconds, work in periodic
-            ),
+            asyncio.create_task(self._hold_lease(), name=_LEASE_TASK),
+            self._every("reap", third, self._reap),
+            self._every("expire", _EXPIRE_EVERY_S, self._expire),
+            self._every("forget", _FORGET_EVERY_S, lambda: store.forget_idempotency_keys(self._db)),
+            self._every("maintain", _MAINTAIN_EVERY_S, self._runner.maintain),
         ]
 
     async def stop(self, *, within_s: float = 8.0) -> None:
@@ -99,40 +102,43 @@ class Worker:
         Runs that wait for a provider are let go at once: whoever claims them resumes by upstream id. A run that
         is buying or settling gets `within_s`; past that its lease runs out by itself.
         """
-        self._stopping = True
-        for loop in self._loops:
-            if loop.get_name() != "worker-lease":
-                await _end(loop)
+        await _end([loop for loop in self._loops if loop.get_name() != _LEASE_TASK])
         for task, run in list(self._runs.items()):
             run.stop()
             if run.interruptible:
                 task.cancel()
         if self._runs:
             await asyncio.wait(list(self._runs), timeout=within_s)
-        for loop in self._loops:
-            await _end(loop)
-        for task in list(self._runs):
+        for task in self._runs:
             _log.warning("run_abandoned", task=task.get_name())
-            await _end(task)
+        await _end([*self._runs, *self._loops])
         if self._parts is not None:
-            await self._parts.writes.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_WRITES_S):
+                    await self._parts.writes.close()
         if self._lease is not None:
             try:
-                await store.leave(self._db, self._lease.worker_id)
-            except _FAULTS as error:
-                _log.warning("leases_not_released", error=str(error))
+                async with asyncio.timeout(_LEAVE_S):
+                    await store.leave(self._db, self._lease.worker_id)
+            except (*_FAULTS, TimeoutError) as error:
+                _log.warning("leases_not_released", error=fault_of(error))
 
     # ------------------------------------------------------------------------------- the lease
 
     async def _hold_lease(self) -> None:
+        third = self._settings.lease_s / _RENEWALS_PER_LEASE
         while True:
+            pause = third
             try:
                 await self._renew()
             except _FAULTS as error:
-                _log.warning("lease_not_renewed", error=str(error))
-            pause = self._settings.lease_s / _RENEWALS_PER_LEASE
-            if self._lease is None or self._lease.remaining_s() < pause:
-                pause = min(pause, 0.2)
+                _log.warning("lease_not_renewed", error=fault_of(error))
+                pause = min(third, _RENEW_AGAIN_S)
+            except Exception:
+                _log.exception("lease_not_renewed")
+                pause = min(third, _RENEW_AGAIN_S)
+            if self._lease is None:
+                pause = min(third, _RENEW_AGAIN_S)
             await self._clock.sleep(pause)
 
     async def _renew(self) -> None:
@@ -159,7 +165,7 @@ class Worker:
             self._db,
             self._clock,
             lease.worker_id,
-            patience_s=lease.lease_s,
+            lease_s=lease.lease_s,
             queue_max=4 * self._settings.concurrency,
         )
         self._parts = RunParts(
@@ -189,56 +195,90 @@ class Worker:
 
     async def _claim_forever(self) -> None:
         while True:
-            claimed = 0
+            more = False
             try:
-                claimed = await self._claim()
+                await self._free_strays()
+                more = await self._claim()
             except _FAULTS as error:
-                _log.warning("claim_failed", error=str(error))
-                await self._clock.sleep(min(0.5, self._settings.poll_s))
-            if claimed < _CLAIM_MAX:
+                _log.warning("claim_failed", error=fault_of(error))
+                self._doubt()
+            except Exception:
+                _log.exception("claim_failed")
+                self._doubt()
+            if not more:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), self._settings.poll_s)
                 self._wake.clear()
 
-    async def _claim(self) -> int:
+    async def _claim(self) -> bool:
+        """Claim what there is room for; whether there may be more."""
         parts, room = self._parts, self._settings.concurrency - len(self._runs)
-        if parts is None or room <= 0:
-            return 0
-        parts.lease.check()
-        claims = await store.claim(self._db, parts.lease.worker_id, min(room, _CLAIM_MAX))
+        if parts is None or room <= 0 or parts.lease.remaining_s() <= 0:
+            return False
+        limit = min(room, _CLAIM_MAX)
+        claims = await store.claim(self._db, parts.lease.worker_id, limit)
         for claim in claims:
             run = Run(claim, parts)
-            task = asyncio.create_task(self._carry(claim, run, parts.lease.worker_id), name=f"run-{claim.id}")
+            task = asyncio.create_task(self._carry(run, parts.lease.worker_id), name=f"run-{claim.id}")
             self._runs[task] = run
             task.add_done_callback(self._finished)
-        return len(claims)
+        return len(claims) == limit
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._runs.pop(task, None)
         if len(self._runs) == self._settings.concurrency - 1:
             self._wake.set()  # there is room again
 
-    async def _carry(self, claim: Claim, run: Run, worker_id: UUID) -> None:
+    async def _carry(self, run: Run, worker_id: UUID) -> None:
+        claim, pause = run.claim, 0.0
         try:
             await run.execute()
+            return
         except LeaseLostError:
+            # Usually no longer ours to put back; if only the lease was in doubt, it goes on at once.
             _log.info("generation_let_go", generation_id=str(claim.id))
-        except Exception:
+        except Exception as error:
             # Crash the run, not the worker: it is claimed again after a pause, and given up at its hard limit.
-            _log.exception("run_crashed", generation_id=str(claim.id))
+            if isinstance(error, _FAULTS):
+                _log.error("run_crashed", generation_id=str(claim.id), error=fault_of(error))
+            else:
+                _log.exception("run_crashed", generation_id=str(claim.id))
             pause = min(_PUT_BACK_MAX_S, 0.5 * 2 ** min(claim.fence, 10))
-            with suppress(*_FAULTS):
-                await store.put_back(self._db, worker_id, claim.id, claim.fence, pause_s=pause)
+        try:
+            await store.put_back(self._db, worker_id, claim.id, claim.fence, pause_s=pause)
+        except _FAULTS as error:
+            _log.warning("generation_not_put_back", generation_id=str(claim.id), error=fault_of(error))
+            self._doubt()
+        if not pause:
+            self._wake.set()
+
+    def _doubt(self) -> None:
+        """The database may hold generations for this worker that it does not know of, now or in a moment."""
+        self._doubt_until = self._clock.monotonic() + _DOUBT_S
+
+    async def _free_strays(self) -> None:
+        # In the claiming loop and nowhere else: a claim under way would look like a stray.
+        if self._parts is None or self._clock.monotonic() > self._doubt_until:
+            return
+        running = [run.claim.id for run in self._runs.values()]
+        freed = await store.free_strays(self._db, self._parts.lease.worker_id, running)
+        if freed:
+            _log.warning("strays_freed", generations=freed)
 
     # ------------------------------------------------------------------------------- periodic work
 
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[Any]]) -> None:
-        while True:
-            try:
-                await work()
-            except _FAULTS as error:
-                _log.warning("periodic_work_failed", work=asyncio.current_task(), error=str(error))
-            await self._clock.sleep(seconds)
+    def _every(self, name: str, seconds: float, work: Callable[[], Awaitable[Any]]) -> asyncio.Task[None]:
+        async def forever() -> None:
+            while True:
+                try:
+                    await work()
+                except _FAULTS as error:
+                    _log.warning("periodic_work_failed", work=name, error=fault_of(error))
+                except Exception:
+                    _log.exception("periodic_work_failed", work=name)
+                await self._clock.sleep(seconds)
+
+        return asyncio.create_task(forever(), name=f"worker-{name}")
 
     async def _reap(self) -> None:
         freed = await store.reap(self._db)
@@ -247,12 +287,12 @@ class Worker:
             self._wake.set()
 
     async def _expire(self) -> None:
-        expired = await store.expire(self._db)
-        if expired:
+        while expired := await store.expire(self._db):
             _log.warning("generations_expired", generations=expired)
 
 
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
