@@ -7,7 +7,7 @@ A provider builds `Request`s and reads `Answer`s. Sending, timeouts, retries and
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 from uuid import UUID
 
 from babysea_server.catalog.types import Model
@@ -192,4 +192,13 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Close connections."""
+        ...
+
+
+@runtime_checkable
+class Maintained(Protocol):
+    """What a `Transport` may offer beside sending."""
+
+    async def maintain(self) -> None:
+        """Housekeeping of its own; each worker calls it every ten minutes."""
         ...

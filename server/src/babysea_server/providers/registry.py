@@ -28,9 +28,13 @@ class Registry:
         """How to call the provider, or None."""
         return self._routes.get(provider_id)
 
+    def transports(self) -> list[Transport]:
+        """Every transport once."""
+        return list({id(route.transport): route.transport for route in self._routes.values()}.values())
+
     async def close(self) -> None:
         """Close every transport once."""
-        for transport in {id(route.transport): route.transport for route in self._routes.values()}.values():
+        for transport in self.transports():
             await transport.close()
 
 

@@ -1,5 +1,6 @@
 """The only place that talks to providers: deadlines, bounds, and what a broken line means."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from babysea_server.providers.base import (
     Failure,
     Finished,
     Job,
+    Maintained,
     NeverSentError,
     NotFound,
     Output,
@@ -32,6 +34,8 @@ _FETCH_TIMEOUT_S = 120.0
 _FETCH_TRIES = 4
 _RECONCILE_TRIES = 3
 _FIRST_PAUSE_S = 0.5
+#: Transports keep their own deadlines; this one is for a transport that does not.
+_TRANSPORT_GRACE_S = 5.0
 
 Value = TypeVar("Value")
 
@@ -63,7 +67,13 @@ class Runner:
         if route is None:
             return Refused(Failure.NEVER_SENT, f"provider {job.provider_id} is not configured")
         try:
-            answer = await self._send(route, route.provider.build_submit(job), self.submit_timeout_s)
+            request = route.provider.build_submit(job)
+        except Exception as error:
+            # Nothing was bought yet, so the adapter's fault costs only this provider.
+            _log.exception("submit_not_built", provider=job.provider_id)
+            return Refused(Failure.NEVER_SENT, f"the request could not be built: {type(error).__name__}")
+        try:
+            answer = await self._send(route, request, self.submit_timeout_s)
         except NeverSentError as error:
             return Refused(Failure.NEVER_SENT, str(error))
         except AnswerLostError as error:
@@ -134,6 +144,12 @@ class Runner:
         except (NeverSentError, AnswerLostError) as error:
             raise OutputUnavailableError(f"the output could not be fetched: {error}") from error
 
+    async def maintain(self) -> None:
+        """Let every transport that has housekeeping do it."""
+        for transport in self._registry.transports():
+            if isinstance(transport, Maintained):
+                await transport.maintain()
+
     async def close(self) -> None:
         """Close all connections."""
         await self._registry.close()
@@ -141,7 +157,17 @@ class Runner:
     async def _send(
         self, route: Route, request: Request, timeout_s: float, *, body_max: int = _ANSWER_MAX
     ) -> Answer:
-        return await route.transport.send(request, timeout_s=timeout_s, body_max=body_max)
+        try:
+            async with asyncio.timeout(timeout_s + _TRANSPORT_GRACE_S):
+                return await route.transport.send(request, timeout_s=timeout_s, body_max=body_max)
+        except (NeverSentError, AnswerLostError):
+            raise
+        except TimeoutError:
+            raise AnswerLostError("no answer in time") from None
+        except Exception as error:
+            # It may have been sent or not; the safe belief is that it was.
+            _log.exception("transport_failed", provider=route.provider.name)
+            raise AnswerLostError(f"the transport failed: {type(error).__name__}") from error
 
     async def _repeat(self, ask: Callable[[], Awaitable[Value]], tries: int) -> Value:
         """Repeat a harmless question with growing pauses."""

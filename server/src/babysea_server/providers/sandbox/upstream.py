@@ -35,6 +35,9 @@ _CANCEL = re.compile(r"/v1/jobs/([^/]+)/cancel")
 _RENDERERS = 2
 _FOLLOWED_CLIP_S = 4.0
 _KEEP_DAYS = 7
+_FORGET_MAX = 1000
+#: Queries at once at most: the pool is the worker's, whose lease must never wait behind thousands of polls.
+_QUERIES = 4
 
 _FORMATS: Mapping[str, ImageFormat] = {
     "png": "png",
@@ -74,6 +77,7 @@ class SandboxUpstream:
         self._behaviors = behaviors or {}
         self._image_edge = image_edge
         self._renderers = asyncio.Semaphore(_RENDERERS)
+        self._queries = asyncio.Semaphore(_QUERIES)
 
     async def send(self, request: Request, *, timeout_s: float, body_max: int) -> Answer:
         """Answer one request of the adapter; see `Transport.send`."""
@@ -91,14 +95,16 @@ class SandboxUpstream:
     async def close(self) -> None:
         """Nothing of its own to close."""
 
-    async def forget(self) -> int:
-        """Delete jobs older than a week; returns how many."""
-        return await self._db.execute(
+    async def maintain(self) -> None:
+        """Delete jobs older than a week, in bounded steps."""
+        while await self._execute(
             """DELETE FROM sandbox.jobs WHERE id IN (
                    SELECT id FROM sandbox.jobs WHERE created_at < now() - make_interval(days => $1)
-                   ORDER BY created_at LIMIT 1000 FOR UPDATE SKIP LOCKED)""",
+                   ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)""",
             _KEEP_DAYS,
-        )
+            _FORGET_MAX,
+        ):
+            pass
 
     async def _answer(self, request: Request) -> Answer:
         parts = urlsplit(request.url)
@@ -127,7 +133,7 @@ class SandboxUpstream:
             return _json(status, {"error": error, "message": message}, headers)
         seconds = self._latency_s if chosen.seconds is None else chosen.seconds
         job_id = "sbx_" + token(12)
-        await self._db.execute(
+        await self._execute(
             """INSERT INTO sandbox.jobs (id, reference, provider, request, behavior, ready_at)
                VALUES ($1, $2, $3, $4, $5, now() + make_interval(secs => $6))""",
             job_id,
@@ -142,13 +148,14 @@ class SandboxUpstream:
         return _json(201, {"id": job_id, "status": "queued", "poll_after_s": seconds})
 
     async def _list(self, reference: str) -> Answer:
-        rows = await self._db.fetch(
-            "SELECT id FROM sandbox.jobs WHERE reference = $1 ORDER BY created_at LIMIT 10", reference
-        )
+        async with self._queries:
+            rows = await self._db.fetch(
+                "SELECT id FROM sandbox.jobs WHERE reference = $1 ORDER BY created_at LIMIT 10", reference
+            )
         return _json(200, {"jobs": [{"id": row["id"]} for row in rows]})
 
     async def _job(self, job_id: str, url: str) -> Answer:
-        job = await self._db.fetchrow(
+        job = await self._row(
             """SELECT request, behavior, canceled_at IS NOT NULL AS canceled, ready_at <= now() AS ready,
                       extract(epoch FROM ready_at - created_at)::float8 AS predict_seconds,
                       extract(epoch FROM ready_at - now())::float8 AS remaining
@@ -176,7 +183,7 @@ class SandboxUpstream:
         )
 
     async def _cancel(self, job_id: str) -> Answer:
-        stopped = await self._db.execute(
+        stopped = await self._execute(
             "UPDATE sandbox.jobs SET canceled_at = now() WHERE id = $1 AND canceled_at IS NULL AND "
             "(ready_at > now() OR behavior = 'time_out')",
             job_id,
@@ -184,7 +191,7 @@ class SandboxUpstream:
         return _json(200 if stopped else 409, {})
 
     async def _file(self, job_id: str, index: int) -> Answer:
-        job = await self._db.fetchrow("SELECT request, behavior FROM sandbox.jobs WHERE id = $1", job_id)
+        job = await self._row("SELECT request, behavior FROM sandbox.jobs WHERE id = $1", job_id)
         if job is None:
             return _json(404, {"error": "not_found"})
         if behaviors.parse(job["behavior"]).name == "bad_output":
@@ -192,6 +199,14 @@ class SandboxUpstream:
         async with self._renderers:
             data = await asyncio.to_thread(draw, job["request"], index, image_edge=self._image_edge)
         return Answer(200, {}, data)
+
+    async def _row(self, query: str, *arguments: Any) -> Any:
+        async with self._queries:
+            return await self._db.fetchrow(query, *arguments)
+
+    async def _execute(self, query: str, *arguments: Any) -> int:
+        async with self._queries:
+            return await self._db.execute(query, *arguments)
 
 
 def draw(job: Mapping[str, Any], index: int, *, image_edge: int) -> bytes:
