@@ -11,6 +11,12 @@ import structlog
 
 _log = structlog.get_logger(__name__)
 
+#: A listener that was not answered for longer no longer counts as hearing. Whoever relies on notices to be
+#: told within a second (revoked keys) falls back to asking in time.
+_DEAF_AFTER_S = 0.9
+_PING_EVERY_S = 0.3
+_PING_TIMEOUT_S = 5.0
+
 _GONE = (
     OSError,
     TimeoutError,
@@ -104,7 +110,7 @@ class Database:
         """
         try:
             connection = await self._pool.acquire(timeout=acquire_timeout_s)
-        except _GONE as error:
+        except (*_GONE, asyncpg.PostgresError) as error:
             raise DatabaseUnavailableError(f"no database connection: {error}", sent=False) from error
         try:
             yield connection
@@ -166,7 +172,14 @@ class Listener:
         self._channels = channels
         self._on_notice = on_notice
         self._task: asyncio.Task[None] | None = None
-        self.hearing = False
+        self._answered_at: float | None = None
+
+    @property
+    def hearing(self) -> bool:
+        """Whether a notice sent a second ago would have been heard."""
+        if self._answered_at is None:
+            return False
+        return asyncio.get_running_loop().time() - self._answered_at < _DEAF_AFTER_S
 
     def start(self) -> None:
         """Begin in the background."""
@@ -189,7 +202,7 @@ class Listener:
             except (*_GONE, asyncpg.PostgresError) as error:
                 _log.debug("listen_interrupted", error=str(error))
             finally:
-                self.hearing = False
+                self._answered_at = None
             await asyncio.sleep(pause)
             pause = min(pause * 2, 2.0)
 
@@ -198,19 +211,22 @@ class Listener:
             self._dsn, timeout=5, server_settings={"application_name": f"{self._name}-listen"}
         )
         lost = asyncio.Event()
+        loop = asyncio.get_running_loop()
         try:
             connection.add_termination_listener(lambda _: lost.set())
             for channel in self._channels:
                 await connection.add_listener(channel, self._heard)
-            self.hearing = True
+            self._answered_at = loop.time()
             for channel in self._channels:
                 self._on_notice(channel, "")
             while not lost.is_set():
                 # A dead peer that never closes is found by asking; an idle LISTEN would wait for ever.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(lost.wait(), 10)
+                    await asyncio.wait_for(lost.wait(), _PING_EVERY_S)
                 if not lost.is_set():
-                    await connection.execute("SELECT 1", timeout=5)
+                    asked_at = loop.time()
+                    await connection.execute("SELECT 1", timeout=_PING_TIMEOUT_S)
+                    self._answered_at = asked_at
         finally:
             connection.terminate()
 
