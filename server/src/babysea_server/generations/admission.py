@@ -5,6 +5,7 @@ sent, and every way in which the call can end is turned into one outcome per req
 was told "not accepted" certainly was not.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,11 +22,17 @@ from babysea_server.kit.clock import Clock
 
 _log = structlog.get_logger(__name__)
 
-#: Clocks of API and database machines may differ by this much before certainty suffers.
-_CLOCK_SKEW_S = 1.0
 _RESOLVE_EVERY_S = 0.1
 #: How long past the deadline a lost answer is looked for.
 _RESOLVE_FOR_S = 5.0
+
+#: Errors of a request's own values: the same request would meet them again. asyncpg raises DataError also for
+#: values it cannot encode. Every other error is the database's.
+_REFUSES_VALUES = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
 
 Result = Literal[
     "accepted",
@@ -34,7 +41,8 @@ Result = Literal[
     "over_concurrency",
     "insufficient_credits",
     "account_gone",
-    "unavailable",  # certainly not accepted
+    "unavailable",  # certainly not accepted: the database is slow or gone
+    "refused",      # certainly not accepted: the database does not take its values, which is our fault
     "unknown",      # the answer was lost and could not be found in time
 ]  # fmt: skip
 
@@ -74,14 +82,18 @@ class Admission:
 
 
 _UNAVAILABLE = Admission("unavailable")
+_REFUSED = Admission("refused")
 _UNKNOWN = Admission("unknown")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Queued:
+    """A request on its way to a call."""
+
     request: AdmissionRequest
-    give_up_at: float
-    """Monotonic time after which nobody waits for the answer any more."""
+    patience: asyncio.Timeout
+    """Ends the wait in the queue; taken off once the request is sent, because then only the database knows."""
+    waiting: bool = True
 
 
 class Admissions:
@@ -91,7 +103,8 @@ class Admissions:
         db: connections of its own, so that slow reads never hold up admission; its statement timeout is the
             admission deadline, so that the server itself ends what takes too long.
         on_accepted: called after each batch in which something was accepted.
-        deadline_s: a request not decided by then is answered `unavailable`.
+        deadline_s: a request that is not sent by then is answered `unavailable`; once sent, the database has
+            as long again to accept it.
     """
 
     def __init__(
@@ -114,78 +127,83 @@ class Admissions:
         )
 
     async def admit(self, request: AdmissionRequest) -> Admission:
-        """Decide one request; always answers, within the deadline or shortly after it."""
-        queued = _Queued(request, self._clock.monotonic() + self._deadline_s)
+        """Decide one request; always answers, also when the database does not."""
+        queued = _Queued(request, asyncio.timeout(self._deadline_s))
         try:
-            return await self._batcher.submit(queued)
-        except (QueueFullError, ClosedError):
+            async with queued.patience:
+                return await self._batcher.submit(queued)
+        except (QueueFullError, ClosedError, TimeoutError):
             return _UNAVAILABLE
+        finally:
+            queued.waiting = False
 
     async def close(self) -> None:
         """Refuse new requests and answer those that wait."""
         await self._batcher.close()
 
     async def _decide(self, batch: Sequence[_Queued]) -> list[Admission]:
-        now = self._clock.monotonic()
-        live = [queued.request for queued in batch if queued.give_up_at > now]
-        decided = iter(await self._call(live) if live else [])
-        return [next(decided) if queued.give_up_at > now else _UNAVAILABLE for queued in batch]
+        live = [queued for queued in batch if not queued.patience.expired()]
+        for queued in live:
+            if queued.waiting:  # else its caller has left, which changes nothing
+                queued.patience.reschedule(None)
+        decided = iter(await self._call([queued.request for queued in live]) if live else [])
+        expired = {id(queued) for queued in batch} - {id(queued) for queued in live}
+        return [_UNAVAILABLE if id(queued) in expired else next(decided) for queued in batch]
 
     async def _call(self, requests: Sequence[AdmissionRequest]) -> list[Admission]:
         deadline = self._clock.now() + timedelta(seconds=self._deadline_s)
         try:
             rows = await store.admit(self._db, deadline, _columns(requests))
-        except DatabaseUnavailableError as error:
-            if not error.sent:
+        except (DatabaseUnavailableError, asyncpg.StatementCompletionUnknownError) as error:
+            if isinstance(error, DatabaseUnavailableError) and not error.sent:
                 return [_UNAVAILABLE] * len(requests)
             _log.warning("admission_answer_lost", requests=len(requests), error=str(error))
-            return await self._find_out(requests, deadline)
-        except asyncpg.QueryCanceledError as error:
-            _log.warning("admission_took_too_long", requests=len(requests), error=str(error))
-            return [_UNAVAILABLE] * len(requests)
-        except asyncpg.PostgresError:
+            return self._announced(await self._find_out(requests, deadline))
+        except _REFUSES_VALUES as error:
+            # Only the kind of error: texts and tracebacks quote the values, which are the customer's.
+            _log.error("admission_refused", requests=len(requests), error=type(error).__name__)
             if len(requests) == 1:
-                raise
+                return [_REFUSED]
             # One request that the database refuses must not take its neighbours with it.
-            _log.exception("admission_batch_refused", requests=len(requests))
             return await self._one_by_one(requests)
-        admissions = [_admission(request, row) for request, row in zip(requests, rows, strict=True)]
+        except asyncpg.PostgresError as error:
+            # The server ended the call itself, by its timeout, past the deadline, or because it cannot write.
+            _log.warning("admission_unavailable", requests=len(requests), error=type(error).__name__)
+            return [_UNAVAILABLE] * len(requests)
+        return self._announced(
+            [_admission(request, row) for request, row in zip(requests, rows, strict=True)]
+        )
+
+    def _announced(self, admissions: list[Admission]) -> list[Admission]:
         if any(admission.result == "accepted" for admission in admissions):
             self._on_accepted()
         return admissions
 
     async def _one_by_one(self, requests: Sequence[AdmissionRequest]) -> list[Admission]:
+        give_up_at = self._clock.monotonic() + self._deadline_s
         admissions: list[Admission] = []
         for request in requests:
-            try:
-                admissions += await self._call([request])
-            except asyncpg.PostgresError:
-                _log.exception("admission_refused", model=request.model)
-                admissions.append(_UNAVAILABLE)
+            late = self._clock.monotonic() > give_up_at
+            admissions += [_UNAVAILABLE] if late else await self._call([request])
         return admissions
 
     async def _find_out(self, requests: Sequence[AdmissionRequest], deadline: datetime) -> list[Admission]:
-        """After a lost answer: look for the generations until the deadline settles the question."""
-        settled_at = deadline + timedelta(seconds=_CLOCK_SKEW_S)
-        give_up_at = deadline + timedelta(seconds=_RESOLVE_FOR_S)
+        """After a lost answer: look for the generations until the database itself knows that it is settled."""
+        give_up_at = self._clock.monotonic() + self._deadline_s + _RESOLVE_FOR_S
         ids = [request.generation_id for request in requests]
+        accounts = list({request.account_id for request in requests})
         found: set[UUID] = set()
-        while True:
-            asked_at = self._clock.now()
+        certain = False
+        while not certain and self._clock.monotonic() <= give_up_at:
             try:
-                found = await store.existing(self._db, ids)
-                if asked_at > settled_at or len(found) == len(ids):
-                    return [
-                        _accepted(request) if request.generation_id in found else _UNAVAILABLE
-                        for request in requests
-                    ]
+                found, certain = await store.admitted(self._db, deadline, accounts, ids)
+                certain = certain or len(found) == len(ids)
             except (DatabaseUnavailableError, asyncpg.PostgresError) as error:
                 _log.debug("admission_still_unknown", error=str(error))
-            if asked_at > give_up_at:
-                return [
-                    _accepted(request) if request.generation_id in found else _UNKNOWN for request in requests
-                ]
-            await self._clock.sleep(_RESOLVE_EVERY_S)
+            if not certain:
+                await self._clock.sleep(_RESOLVE_EVERY_S)
+        missing = _UNAVAILABLE if certain else _UNKNOWN
+        return [_accepted(request) if request.generation_id in found else missing for request in requests]
 
 
 def _columns(requests: Sequence[AdmissionRequest]) -> list[list[Any]]:

@@ -129,6 +129,10 @@ def _refusal(
                 f"the balance is {money.text(admission.balance or 0)}.",
                 details=details,
             )
+        case "refused":
+            return ApiError(
+                errors.INTERNAL_ERROR, "The server could not store the request; nothing was accepted."
+            )
         case "unknown" if idempotency_key is not None:
             return ApiError(
                 errors.IDEMPOTENCY_IN_PROGRESS,

@@ -45,7 +45,22 @@ async def admit(db: Database, deadline: datetime, columns: Sequence[Sequence[Any
     return await db.fetch(_ADMIT, deadline, *columns)
 
 
-async def existing(db: Database, ids: Sequence[UUID]) -> set[UUID]:
-    """Which of these generations exist."""
-    rows = await db.fetch("SELECT id FROM generations WHERE id = ANY($1)", list(ids))
-    return {row["id"] for row in rows}
+async def admitted(
+    db: Database, deadline: datetime, accounts: Sequence[UUID], ids: Sequence[UUID]
+) -> tuple[set[UUID], bool]:
+    """Which of these generations were admitted, and whether that is the last word on all of them.
+
+    Args:
+        deadline: what `admit` was called with.
+        accounts: whose generations they are.
+
+    Raises:
+        DatabaseUnavailableError, asyncpg.LockNotAvailableError: not to be known now.
+    """
+    row = await db.fetchrow(
+        "SELECT admitted, certain FROM admitted_generations_v1($1, $2, $3)",
+        deadline,
+        list(accounts),
+        list(ids),
+    )
+    return set(row["admitted"]), row["certain"]

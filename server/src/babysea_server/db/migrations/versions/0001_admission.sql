@@ -40,8 +40,8 @@ CREATE FUNCTION admit_generations_v1(
     provider_order text[],
     prediction_id  uuid,
     status         generation_status,
-    balance        bigint,      -- what the request was decided against
-    in_flight      bigint
+    balance        bigint,      -- what the decision left
+    in_flight      bigint       -- what the decision found, where the plan has a limit
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -51,6 +51,7 @@ DECLARE
     current     uuid;             -- the account being decided
     purse       bigint;           -- its balance so far
     running     bigint;           -- its generations in flight so far, NULL until somebody asks
+    unwritten   bigint;           -- how many of those this batch accepted: their rows are written at the end
     total       integer := cardinality(p_ids);
     results     admission_result[] := array_fill(NULL::admission_result, ARRAY[total]);
     found_ids   uuid[]   := array_fill(NULL::uuid, ARRAY[total]);
@@ -74,6 +75,7 @@ BEGIN
             current := request.account_id;
             purse := request.credit_balance;
             running := NULL;
+            unwritten := 0;
         END IF;
         decision := NULL;
         IF NOT request.account_exists THEN
@@ -93,7 +95,7 @@ BEGIN
         END IF;
         IF decision IS NULL AND request.capacity IS NOT NULL THEN
             IF running IS NULL THEN
-                SELECT count(*) INTO running FROM generations g
+                SELECT count(*) + unwritten INTO running FROM generations g
                 WHERE g.account_id = request.account_id AND g.status IN ('pending', 'processing');
             END IF;
             in_flights[request.n] := running;
@@ -108,6 +110,7 @@ BEGIN
             decision := 'accepted';
             purse := purse - request.cost;
             running := running + 1;
+            unwritten := unwritten + 1;
             found_ids[request.n] := request.id;
             IF request.key IS NOT NULL THEN
                 INSERT INTO idempotency_keys AS k (account_id, key, fingerprint, generation_id)
@@ -154,4 +157,23 @@ BEGIN
          WITH ORDINALITY AS u (result, generation_id, balance, in_flight, n)
     LEFT JOIN generations g ON g.id = u.generation_id AND u.result = 'replayed'
     ORDER BY u.n;
+END $$;
+
+-- After a lost answer: which of these generations were admitted, and whether that is the last word.
+--
+-- An admission holds its accounts until its commit can be seen. So whoever holds them past the deadline sees
+-- all that was admitted, however long a commit took, and knows that nothing follows: an admission that gets
+-- them later finds the deadline over. Both read the same clock, the database's.
+
+CREATE FUNCTION admitted_generations_v1(
+    p_deadline timestamptz,  -- what the admission was called with
+    p_accounts uuid[],
+    p_ids      uuid[],
+    OUT certain  boolean,
+    OUT admitted uuid[]
+) LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+BEGIN
+    PERFORM FROM accounts WHERE id = ANY (p_accounts) ORDER BY id FOR SHARE;
+    certain := clock_timestamp() > p_deadline;
+    admitted := ARRAY(SELECT id FROM generations WHERE id = ANY (p_ids));
 END $$;
