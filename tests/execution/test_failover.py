@@ -1,0 +1,305 @@
+"""What each way of failing means for a generation: attempts, the next provider, the customer's error, money."""
+
+from typing import Any
+
+import pytest
+from tests.execution.conftest import BALANCE, COST, House
+from tests.execution.scripted import DONE, PICTURE, AdapterError, Call, Script, Scripted, accepted, lost
+
+from babysea_server.execution.worker import Worker
+from babysea_server.providers.base import (
+    Accepted,
+    AnswerLostError,
+    Failure,
+    Finished,
+    NeverSentError,
+    NotFound,
+    Output,
+    Refused,
+    Running,
+    Unclear,
+)
+
+CHAIN = ("replicate", "fal", "cloudflare")
+NO_OUTPUT = Finished([], cost_micro=700)
+BROKEN = Finished([Output(data=PICTURE[:60])])
+
+
+def refuses(failure: Failure) -> Script:
+    return Script([Refused(failure, f"refused: {failure}")])
+
+
+# How a provider fails, the class in the attempt log, the code if it is the only way.
+WAYS: dict[str, tuple[Script, str, str]] = {
+    "never sent": (Script([NeverSentError("no route")]), "never_sent", "BSE4001"),
+    "busy": (refuses(Failure.REFUSED_BUSY), "refused_busy", "BSE4004"),
+    "auth": (refuses(Failure.REFUSED_AUTH), "refused_auth", "BSE4008"),
+    "funds": (refuses(Failure.REFUSED_FUNDS), "refused_funds", "BSE4007"),
+    "input": (refuses(Failure.REFUSED_INPUT), "refused_input", "BSE4005"),
+    "policy": (refuses(Failure.REFUSED_POLICY), "refused_policy", "BSE2006"),
+    "failed": (Script([accepted()], [Refused(Failure.FAILED, "boom")]), "failed", "BSE4001"),
+    "unknown": (Script([AnswerLostError("reset")]), "outcome_unknown", "BSE4009"),
+    "no output": (Script([accepted()], [NO_OUTPUT]), "bad_output", "BSE4010"),
+    "broken output": (Script([accepted()], [BROKEN]), "bad_output", "BSE4010"),
+    "no output inline": (Script([NO_OUTPUT]), "bad_output", "BSE4010"),
+    "fault of the adapter": (Script(), "never_sent", "BSE4001"),
+}
+ENDS_THE_CHAIN = {"policy", "unknown"}
+
+
+def _provider(ways: dict[str, str], **others: Script) -> Scripted:
+    provider = Faulty({name for name, way in ways.items() if way == "fault of the adapter"})
+    provider.scripts = {
+        **{name: Script(list(WAYS[way][0].submits), list(WAYS[way][0].polls)) for name, way in ways.items()},
+        **others,
+    }
+    return provider
+
+
+class Faulty(Scripted):
+    """Cannot even build the request for some providers."""
+
+    def __init__(self, faulty: set[str]) -> None:
+        super().__init__()
+        self._faulty = faulty
+
+    def build_submit(self, job: Any) -> Any:
+        if job.provider_id in self._faulty:
+            raise AdapterError("a mistake in the adapter")
+        return super().build_submit(job)
+
+
+@pytest.mark.parametrize("way", list(WAYS))
+async def test_a_failure_alone_is_refunded_whole_and_recorded(house: House, way: str) -> None:
+    _, failure, code = WAYS[way]
+    house.provider = _provider({"replicate": way})
+    generation = await house.admit()
+    await house.worker()
+    row = await house.finished(generation)
+    assert (row["status"], row["error_code"]) == ("failed", code)
+    assert (row["charged"], row["refunded"], row["provider_used"]) == (0, COST, None)
+    assert await house.outcomes(generation) == [("replicate", "failed", failure)]
+    assert await house.balance() == BALANCE
+    await house.check()
+
+
+@pytest.mark.parametrize("way", sorted(set(WAYS) - ENDS_THE_CHAIN))
+async def test_the_next_providers_are_asked_until_one_has_it(house: House, way: str) -> None:
+    failure = WAYS[way][1]
+    house.provider = _provider({"replicate": way, "fal": way}, cloudflare=Script([accepted()]))
+    generation = await house.admit(CHAIN)
+    await house.worker()
+    row = await house.finished(generation)
+    assert (row["status"], row["provider_used"], row["error_code"]) == ("succeeded", "cloudflare", None)
+    assert await house.outcomes(generation) == [
+        ("replicate", "failed", failure),
+        ("fal", "failed", failure),
+        ("cloudflare", "used", None),
+    ]
+    attempts = await house.attempts(generation)
+    assert [attempt["attempt_order"] for attempt in attempts] == [1, 2, 3]
+    assert attempts[0]["id"] == row["prediction_id"]
+    assert (row["charged"], row["refunded"]) == (COST, 0)
+    await house.check()
+
+
+@pytest.mark.parametrize("way", sorted(ENDS_THE_CHAIN))
+async def test_the_chain_ends_where_asking_on_would_be_wrong(house: House, way: str) -> None:
+    _, failure, code = WAYS[way]
+    house.provider = _provider({"replicate": "busy", "fal": way}, cloudflare=Script())
+    generation = await house.admit(CHAIN)
+    await house.worker()
+    row = await house.finished(generation)
+    assert (row["status"], row["error_code"]) == ("failed", code)
+    assert [entry[2] for entry in await house.outcomes(generation)] == ["refused_busy", failure]
+    assert house.provider.count("submit", "cloudflare") == 0
+    await house.check()
+
+
+async def test_different_failures_are_all_providers_failed(house: House) -> None:
+    house.provider = _provider({"replicate": "busy", "fal": "failed", "cloudflare": "no output"})
+    generation = await house.admit(CHAIN)
+    await house.worker()
+    row = await house.finished(generation)
+    assert row["error_code"] == "BSE4006"
+    assert row["error_message"] == "All providers failed (replicate, fal, cloudflare). You were not charged."
+    attempts = await house.attempts(generation)
+    assert attempts[2]["estimated_cost"] == 700  # what the operator paid for nothing
+    await house.check()
+
+
+async def test_the_attempt_is_in_the_database_before_the_provider_is_called(house: House) -> None:
+    seen = []
+
+    async def look(call: Call) -> None:
+        row = await house.db.fetchrow("SELECT * FROM attempts WHERE id = $1", call.reference)
+        seen.append((row["provider"], row["outcome"], row["adapter"], row["upstream_id"]))
+
+    house.provider = Scripted(
+        replicate=Script([Refused(Failure.FAILED, "no")], on_submit=look),
+        fal=Script([accepted()], on_submit=look),
+    )
+    generation = await house.admit(CHAIN)
+    await house.worker()
+    await house.finished(generation)
+    assert seen == [("replicate", "pending", "scripted", None), ("fal", "pending", "scripted", None)]
+
+
+async def test_the_upstream_id_is_persisted_before_the_first_poll(house: House) -> None:
+    seen = []
+
+    async def look(call: Call) -> None:
+        row = await house.db.fetchrow(
+            """SELECT a.upstream_id, a.upstream, a.accepted_at IS NOT NULL AS accepted, g.status,
+                      g.started_at IS NOT NULL AS started
+               FROM attempts a JOIN generations g ON g.id = a.generation_id WHERE a.id = $1""",
+            call.reference,
+        )
+        seen.append(tuple(row))
+
+    state = {"url": "https://upstream.test/1"}
+    script = Script([Accepted("", state, poll_after_s=0.0)], on_poll=look)
+    house.provider = Scripted(replicate=script)
+    generation = await house.admit()
+    await house.worker()
+    assert (await house.finished(generation))["status"] == "succeeded"
+    attempt = (await house.attempts(generation))[0]
+    assert seen == [(f"up-{attempt['id']}", state, True, "processing", True)]
+
+
+# ----------------------------------------------------------------------------------------- busy
+
+
+async def test_a_short_retry_after_is_honoured_once(house: House) -> None:
+    busy = Refused(Failure.REFUSED_BUSY, "wait", retry_after_s=0.05)
+    house.provider = Scripted(replicate=Script([busy, accepted()]))
+    generation = await house.admit(CHAIN)
+    await house.worker()
+    row = await house.finished(generation)
+    assert (row["status"], row["provider_used"]) == ("succeeded", "replicate")
+    assert await house.outcomes(generation) == [("replicate", "used", None)]
+    assert house.provider.count("submit") == 2
+
+
+async def test_a_short_retry_after_is_not_honoured_twice(house: House) -> None:
+    busy = Refused(Failure.REFUSED_BUSY, "wait", retry_after_s=0.05)
+    house.provider = Scripted(replicate=Script([busy, busy, accepted()]), fal=Script())
+    generation = await house.admit(CHAIN)
+    await house.worker()
+    row = await house.finished(generation)
+    assert row["provider_used"] == "fal"
+    assert house.provider.count("submit", "replicate") == 2
+
+
+async def test_a_long_retry_after_is_not_waited_for(house: House) -> None:
+    busy = Refused(Failure.REFUSED_BUSY, "wait", retry_after_s=60.0)
+    house.provider = Scripted(replicate=Script([busy, accepted()]), fal=Script())
+    generation = await house.admit(CHAIN)
+    await house.worker()
+    row = await house.finished(generation)
+    assert row["provider_used"] == "fal"
+    assert house.provider.count("submit", "replicate") == 1
+
+
+# ----------------------------------------------------------------------------------------- unknown
+
+
+async def test_an_unknown_outcome_that_is_found_goes_on_without_a_second_submit(house: House) -> None:
+    script = Script([lost(AnswerLostError("reset"), bought=True)], reconcile="jobs")
+    house.provider = Scripted(replicate=script)
+    generation = await house.admit(CHAIN)
+    await house.worker()
+    row = await house.finished(generation)
+    assert (row["status"], row["provider_used"]) == ("succeeded", "replicate")
+    assert (house.provider.count("submit"), house.provider.count("reconcile")) == (1, 1)
+    assert (await house.attempts(generation))[0]["upstream_id"] is not None
+    await house.check()
+
+
+@pytest.mark.parametrize("found", ["jobs", NotFound()])
+async def test_an_unknown_outcome_that_is_certainly_nothing_fails_over(house: House, found: Any) -> None:
+    script = Script([lost(AnswerLostError("reset"), bought=False)], reconcile=found)
+    house.provider = Scripted(replicate=script, fal=Script([accepted()]))
+    generation = await house.admit(CHAIN)
+    await house.worker()
+    assert (await house.finished(generation))["provider_used"] == "fal"
+    assert house.provider.count("submit", "replicate") == 1
+    assert (await house.outcomes(generation))[0] == ("replicate", "failed", "never_sent")
+    await house.check()
+
+
+async def test_an_unknown_outcome_that_stays_unclear_ends_the_generation(house: House) -> None:
+    script = Script([lost(AnswerLostError("reset"), bought=True)], reconcile=Unclear())
+    house.provider = Scripted(replicate=script, fal=Script())
+    generation = await house.admit(CHAIN)
+    await house.worker()
+    assert (await house.finished(generation))["error_code"] == "BSE4009"
+    assert house.provider.purchases == 1
+    await house.check()
+
+
+# ----------------------------------------------------------------------------------------- time
+
+
+@pytest.mark.parametrize("cancel", [True, False, None])
+async def test_a_job_that_takes_too_long_is_asked_to_stop_and_the_next_provider_is_asked(
+    house: House, cancel: bool | None
+) -> None:
+    house.provider = Scripted(
+        replicate=Script([accepted()], [Running(0.05)], cancel=cancel), fal=Script([accepted()])
+    )
+    generation = await house.admit(CHAIN)
+    await house.worker(attempt_timeout_s={"image": 0.3, "video": 0.3})
+    row = await house.finished(generation)
+    assert row["provider_used"] == "fal"
+    assert (await house.outcomes(generation))[0] == ("replicate", "failed", "timed_out")
+    assert house.provider.count("cancel", "replicate") == (0 if cancel is None else 1)
+    message = (await house.attempts(generation))[0]["error_message"]
+    assert message.endswith("it confirmed that it stopped") is bool(cancel)
+    await house.check()
+
+
+async def test_too_slow_alone_is_a_timeout(house: House) -> None:
+    house.provider = Scripted(replicate=Script([accepted()], [Running(0.05)]))
+    generation = await house.admit()
+    await house.worker(attempt_timeout_s={"image": 0.2, "video": 0.2})
+    assert (await house.finished(generation))["error_code"] == "BSE4002"
+
+
+async def test_a_poll_without_an_answer_means_nothing(house: House) -> None:
+    polls = [AnswerLostError("reset"), NeverSentError("refused"), Running(0.0), DONE]
+    house.provider = Scripted(replicate=Script([accepted()], polls))
+    generation = await house.admit()
+    await house.worker()
+    assert (await house.finished(generation))["status"] == "succeeded"
+    assert house.provider.count("poll") == 4
+    assert house.provider.count("submit") == 1
+
+
+async def test_words_of_a_provider_that_the_database_cannot_keep_do_not_stop_the_chain(house: House) -> None:
+    words = Refused(Failure.FAILED, "bad \0 and \ud800 words" + "x" * 2000, cost_micro=-5)
+    house.provider = Scripted(
+        replicate=Script([words]), fal=Script([Finished([Output(data=PICTURE)], -1, -0.5)])
+    )
+    generation = await house.admit(CHAIN)
+    await house.worker()
+    assert (await house.finished(generation))["status"] == "succeeded"
+    attempt = (await house.attempts(generation))[0]
+    assert attempt["error_message"].startswith("bad  and ? words")
+    assert (len(attempt["error_message"]), attempt["estimated_cost"]) == (500, 0)
+
+
+async def test_a_model_that_left_the_catalog_is_refunded(house: House) -> None:
+    generation = await house.admit(model="gone/model")
+    await house.worker()
+    row = await house.finished(generation)
+    assert (row["error_code"], row["refunded"]) == ("BSE4011", COST)
+    assert house.provider.calls == []
+    await house.check()
+
+
+async def test_every_transport_that_offers_it_is_maintained(house: House) -> None:
+    killable = await house.worker()
+    assert isinstance(killable.worker, Worker)
+    await house.finished(await house.admit())
+    assert house.provider.maintained == 1
