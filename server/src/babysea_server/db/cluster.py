@@ -7,7 +7,7 @@ import asyncpg
 import structlog
 
 from babysea_server.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from babysea_server.db.migrations import newest_revision
+from babysea_server.db.migrations import known_revisions, newest_revision
 from babysea_server.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -68,17 +68,24 @@ class Cluster:
         dsn, target = self._dsn[region], newest_revision()
         try:
             current = await _revision(dsn)
+            if current is not None and current not in known_revisions():
+                raise SchemaError(
+                    f"the database of region {region} is at revision {current}, made by a newer babysea-server "
+                    f"than this one, which ends at {target}: run the newer one"
+                )
             if current != target and may_migrate:
-                from babysea_server.db.migrate import migrate  # see `newest_revision`
+                from babysea_server.db.migrate import migrate  # see `known_revisions`
 
                 before, current = await migrate(dsn)
                 if before != current:
                     _log.info("migrated", region=region, before=before, after=current)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-            raise SchemaError(f"the database of region {region} cannot be used: {error}") from error
+            reason = str(error) or type(error).__name__
+            raise SchemaError(f"the database of region {region} cannot be used: {reason}") from error
         if current != target:
+            found = "has no schema yet" if current is None else f"is at revision {current}"
             raise SchemaError(
-                f"the database of region {region} is at revision {current}, this server needs {target}: "
+                f"the database of region {region} {found}, this server needs {target}: "
                 "run `babysea-server migrate`"
             )
 

@@ -82,6 +82,11 @@ class EmbeddedPostgres:
         self._pgdata = self._root / "postgres"
         self._attached: int | None = None
 
+    @property
+    def data_dir(self) -> Path:
+        """The data directory, absolute."""
+        return self._root
+
     def attach(self) -> None:
         """Start the server unless it runs, and hold it until `detach`.
 

@@ -44,7 +44,10 @@ async def migrate(dsn: str) -> tuple[str | None, str]:
         "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(dsn, timeout=30), poolclass=NullPool
     )
     try:
-        await keeper.execute("SELECT pg_advisory_lock($1)", _LOCK, timeout=_LOCK_TIMEOUT_S)
+        try:
+            await keeper.execute("SELECT pg_advisory_lock($1)", _LOCK, timeout=_LOCK_TIMEOUT_S)
+        except TimeoutError:
+            raise TimeoutError(f"another process has been migrating it for {_LOCK_TIMEOUT_S} s") from None
         async with engine.connect() as connection:
             before, after = await connection.run_sync(_upgrade)
             await connection.commit()
