@@ -5,7 +5,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -31,17 +31,26 @@ class Child:
     Args:
         command: what follows `babysea-server`.
         pass_fds: file descriptors the process inherits.
+        environment: what its environment has besides ours.
         run_dir: where `<name>.pid` holds the id of the running process.
         go: set when the process may open the databases; until then it loads its code.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], pass_fds: Sequence[int], run_dir: Path, go: asyncio.Event
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        pass_fds: Sequence[int],
+        environment: Mapping[str, str],
+        run_dir: Path,
+        go: asyncio.Event,
     ) -> None:
         self.name = name
         self.ready = asyncio.Event()
         self._command = command
         self._pass_fds = pass_fds
+        self._environment = {**os.environ, **environment, SUPERVISED: "1"}
         self._pid_file = run_dir / f"{name}.pid"
         self._go = go
         self._process: asyncio.subprocess.Process | None = None
@@ -107,7 +116,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=self._pass_fds,
-            env={**os.environ, SUPERVISED: "1"},
+            env=self._environment,
             # Ctrl-C in a terminal goes to the whole group; the children are to be stopped by us, in order.
             start_new_session=True,
         )

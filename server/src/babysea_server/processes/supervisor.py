@@ -63,15 +63,25 @@ class Supervisor:
             listener = listening_socket(self._settings.host, self._settings.port)
             # The socket is the supervisor's: while the API restarts, connections wait instead of failing.
             resources.callback(listener.close)
-            api = ["api", "--fd", str(listener.fileno()), *self._arguments]
-            await self._run(
-                [
-                    Child("api", api, (listener.fileno(), family), run_dir, self._go),
-                    Child("worker", ["worker", *self._arguments], (family,), run_dir, self._go),
-                ],
-                listener.getsockname()[1],
-                stop,
-            )
+            port = listener.getsockname()[1]
+            # Options may have overruled the environment that the children get as well.
+            environment = {"BABYSEA_HOST": self._settings.host, "BABYSEA_PORT": str(port)}
+            fd = listener.fileno()
+            children = [
+                Child(
+                    name,
+                    [name, *options, *self._arguments],
+                    pass_fds=fds,
+                    environment=environment,
+                    run_dir=run_dir,
+                    go=self._go,
+                )
+                for name, options, fds in (
+                    ("api", ["--fd", str(fd)], (fd, family)),
+                    ("worker", [], (family,)),
+                )
+            ]
+            await self._run(children, port, stop)
 
     async def _run(self, children: Sequence[Child], port: int, stop: Stop) -> None:
         cluster = Cluster(self._settings)
