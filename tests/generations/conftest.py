@@ -8,8 +8,9 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from tests.conftest import MakeDeployment
 from tests.generations.wire import Wire
-from tests.support import eventually
+from tests.support import Customer, Deployment, eventually, make_customer
 
 from babysea_server.catalog.catalog import Catalog, load_catalog
 from babysea_server.db.embedded import EmbeddedPostgres
@@ -85,3 +86,15 @@ async def backends_waiting(db: Database, name: str = ADMISSION, *, count: int = 
 async def until_ended(task: "asyncio.Task[Any]") -> Any:
     """The task's result, without waiting for ever."""
     return await asyncio.wait_for(task, 30)
+
+
+@pytest.fixture
+async def api(make_deployment: MakeDeployment) -> Deployment:
+    """An API without a worker: what is accepted stays in flight until the test ends it."""
+    return await make_deployment(worker=False, admission_deadline_s=60)
+
+
+@pytest.fixture
+async def caller(api: Deployment) -> Customer:
+    """A customer of `api`, plan unlimited, 100 credits."""
+    return await make_customer(api)
