@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import cast
@@ -225,7 +226,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
     """The value below which `percent` of the sorted values lie (nearest rank); 0 where there are none."""
     if not ordered:
         return 0.0
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+    return ordered[max(0, ceil(len(ordered) * percent / 100) - 1)]
 
 
 def main() -> None:
