@@ -1,19 +1,20 @@
 """From an Authorization header to a principal, mostly without asking the database."""
 
 import asyncio
-import ipaddress
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from babysea_server import errors
 from babysea_server.db.pool import Database, DatabaseUnavailableError, Listener
 from babysea_server.errors import ApiError
 from babysea_server.keys import store
+from babysea_server.keys.allowlist import Network, allows, networks
 from babysea_server.keys.service import KEY_LENGTH, hash_of
 from babysea_server.kit.calls import Plan, Principal
 from babysea_server.kit.clock import Clock
@@ -26,8 +27,6 @@ _TTL_S = 5.0
 _TTL_DEAF_S = 1.0
 _CACHE_MAX = 50_000
 _TOUCH_INTERVAL_S = 0.2
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(slots=True)
@@ -87,7 +86,7 @@ class Authenticator:
         now = self._clock.now()
         if entry is None or (entry.ends_at is not None and entry.ends_at <= now):
             raise _invalid_key()
-        if entry.networks and not _allowed(client_ip, entry.networks):
+        if entry.networks and not allows(client_ip, entry.networks):
             raise ApiError(errors.IP_NOT_ALLOWED, f"The API key may not be used from {client_ip}.")
         if entry.principal is None:
             raise ApiError(errors.ACCOUNT_NOT_FOUND, "The account of this API key no longer exists.")
@@ -103,21 +102,26 @@ class Authenticator:
         if task is None:
             task = asyncio.create_task(self._fetch(hash))
             self._loading[hash] = task
-            task.add_done_callback(lambda _: self._loading.pop(hash, None))
+            task.add_done_callback(lambda done: self._loaded(hash, done))
         try:
             return await asyncio.shield(task)
-        except DatabaseUnavailableError as error:
+        except (DatabaseUnavailableError, asyncpg.QueryCanceledError) as error:
             raise ApiError(
                 errors.SERVICE_UNAVAILABLE,
                 "The service cannot check API keys right now; nothing was accepted.",
                 headers={"retry-after": "1"},
             ) from error
 
+    def _loaded(self, hash: bytes, task: asyncio.Task[_Entry | None]) -> None:
+        self._loading.pop(hash, None)
+        if not task.cancelled():
+            task.exception()  # all who asked may have left: then nobody takes note of a fault
+
     async def _fetch(self, hash: bytes) -> _Entry | None:
         asked_at = self._clock.monotonic()
         row = await store.by_hash(self._db, hash)
+        self._cache.pop(hash, None)  # and to the end with it: the front is what was loaded longest ago
         if row is None or row["state"] == "revoked":
-            self._cache.pop(hash, None)
             return None
         entry = self._entry(row, asked_at)
         if len(self._cache) >= _CACHE_MAX:
@@ -145,22 +149,29 @@ class Authenticator:
                 expires_at=key.expires_at,
             )
         ends = [moment for moment in (key.expires_at, key.grace_until) if moment is not None]
-        networks = [ipaddress.ip_network(entry) for entry in key.allowlist]
-        return _Entry(principal, networks, min(ends, default=None), asked_at)
+        return _Entry(principal, networks(key.allowlist), min(ends, default=None), asked_at)
 
     def _changed(self, channel: str, payload: str) -> None:
-        if channel == "keys_changed" and payload:
-            self._cache.pop(bytes.fromhex(payload), None)
-        elif payload:
-            account_id = UUID(payload)
-            for hash, entry in list(self._cache.items()):
-                if entry.principal is not None and entry.principal.account_id == account_id:
-                    del self._cache[hash]
-        else:
+        try:
+            if channel == "keys_changed":
+                self._forget_key(bytes.fromhex(payload))
+            else:
+                self._forget_account(UUID(payload))
+        except ValueError:  # the empty notice after a gap, or one that is not ours
             self._cache.clear()
         # A question already under way may have been answered before the change: its answer is not kept.
         for task in list(self._loading.values()):
             task.add_done_callback(lambda _: self._cache.clear())
+
+    def _forget_key(self, hash: bytes) -> None:
+        if not hash:
+            raise ValueError("every key may have changed")
+        self._cache.pop(hash, None)
+
+    def _forget_account(self, account_id: UUID) -> None:
+        for hash, entry in list(self._cache.items()):
+            if entry.principal is not None and entry.principal.account_id == account_id:
+                del self._cache[hash]
 
     async def _touch_forever(self) -> None:
         while True:
@@ -173,8 +184,11 @@ class Authenticator:
         used, self._used = self._used, {}
         try:
             await store.touch(self._db, list(used.items()))
-        except DatabaseUnavailableError as error:
+        except (DatabaseUnavailableError, asyncpg.PostgresError) as error:
             _log.warning("last_used_not_written", keys=len(used), error=str(error))
+            # Next time; as many as there are keys in the cache, at most.
+            kept = list(used.items())[: max(0, _CACHE_MAX - len(self._used))]
+            self._used = {**dict(kept), **self._used}
 
 
 def _invalid_key() -> ApiError:
@@ -192,12 +206,3 @@ def _bearer(authorization: str | None) -> str:
             errors.AUTHENTICATION_REQUIRED, "Send your API key as `Authorization: Bearer bye_...`."
         )
     return secret.strip()
-
-
-def _allowed(client_ip: str, networks: Sequence[Network]) -> bool:
-    try:
-        address = ipaddress.ip_address(client_ip)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return any((mapped or address) in network for network in networks)

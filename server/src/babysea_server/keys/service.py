@@ -1,23 +1,20 @@
 """Issuing keys."""
 
 import hashlib
-import ipaddress
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
-
 from babysea_server.db.pool import Database
 from babysea_server.keys import store
+from babysea_server.keys.allowlist import check_allowlist
 from babysea_server.keys.store import ApiKey
 
 _RANDOM_BYTES = 30
 PREFIX_LENGTH = 9
 KEY_LENGTH = 44
-ALLOWLIST_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +34,6 @@ def hash_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("ascii", "replace")).digest()
 
 
-def check_allowlist(entries: Sequence[str]) -> list[str]:
-    """IP addresses and networks in canonical form.
-
-    Raises:
-        ValueError: too many entries, or one that is neither an address nor a network.
-    """
-    if len(entries) > ALLOWLIST_MAX:
-        raise ValueError(f"an allowlist has at most {ALLOWLIST_MAX} entries")
-    canonical = []
-    for entry in entries:
-        try:
-            canonical.append(str(ipaddress.ip_network(entry.strip(), strict=False)))
-        except ValueError:
-            raise ValueError(f"{entry!r} is not an IP address or network") from None
-    return canonical
-
-
 async def issue(
     db: Database,
     *,
@@ -70,19 +50,17 @@ async def issue(
     """
     if not 1 <= len(name) <= 100:
         raise ValueError("a key's name has 1 to 100 characters")
-    networks = check_allowlist(allowlist)
     secret = "bye_" + secrets.token_urlsafe(_RANDOM_BYTES)
-    try:
-        key = await store.insert(
-            db,
-            account_id=account_id,
-            name=name,
-            prefix=secret[:PREFIX_LENGTH],
-            hash=hash_of(secret),
-            scopes=scopes,
-            allowlist=networks,
-            expires_at=expires_at,
-        )
-    except asyncpg.ForeignKeyViolationError:
-        raise ValueError(f"no account {account_id} in this region") from None
+    key = await store.insert(
+        db,
+        account_id=account_id,
+        name=name,
+        prefix=secret[:PREFIX_LENGTH],
+        hash=hash_of(secret),
+        scopes=scopes,
+        allowlist=check_allowlist(allowlist),
+        expires_at=expires_at,
+    )
+    if key is None:
+        raise ValueError(f"no account {account_id} in this region")
     return IssuedKey(secret, key)

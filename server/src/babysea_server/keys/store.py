@@ -41,15 +41,12 @@ async def insert(
     scopes: Sequence[str],
     allowlist: Sequence[str],
     expires_at: datetime | None,
-) -> ApiKey:
-    """Insert a key.
-
-    Raises:
-        asyncpg.ForeignKeyViolationError: no such account.
-    """
+) -> ApiKey | None:
+    """Insert a key; None when there is no such account."""
     row = await db.fetchrow(
         f"""INSERT INTO api_keys AS k (id, account_id, name, prefix, hash, scopes, allowlist, expires_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING {_COLUMNS}""",
+            SELECT $1, a.id, $3, $4, $5, $6, $7, $8 FROM accounts a WHERE a.id = $2 FOR KEY SHARE
+            RETURNING {_COLUMNS}""",
         uuid7(),
         account_id,
         name,
@@ -59,7 +56,7 @@ async def insert(
         list(allowlist),
         expires_at,
     )
-    return ApiKey(**row)
+    return None if row is None else ApiKey(**row)
 
 
 async def by_hash(db: Database, hash: bytes) -> Any:
@@ -83,9 +80,14 @@ async def of_account(db: Database, account_id: UUID | None, *, limit: int = 1000
 
 
 async def touch(db: Database, used: Sequence[tuple[UUID, datetime]]) -> None:
-    """Note when keys were last used; a newer note is never overwritten by an older one."""
+    """Note when keys were last used; a newer note is never overwritten by an older one.
+
+    Rows are locked in id order, so that processes noting the same keys never deadlock.
+    """
     await db.execute(
-        """UPDATE api_keys k SET last_used_at = u.at FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at)
+        """WITH locked AS (SELECT id FROM api_keys WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE)
+           UPDATE api_keys k SET last_used_at = u.at
+           FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at) JOIN locked ON locked.id = u.id
            WHERE k.id = u.id AND (k.last_used_at IS NULL OR k.last_used_at < u.at)""",
         [key_id for key_id, _ in used],
         [moment for _, moment in used],
