@@ -175,6 +175,7 @@ class System:
         }
         self.environment = {**clean, **settings}
         self._processes: list[Process] = []
+        self._dsn: str | None = None
 
     def start(self, command: str, *arguments: str, **settings: str) -> Process:
         """Start a command on the data directory."""
@@ -251,9 +252,16 @@ class System:
             return None
 
     async def query(self, sql: str, *arguments: Any) -> list[Any]:
-        """Rows of one statement on region us, past all of the server's own code."""
-        dsn = EmbeddedPostgres(self.data_dir).dsn("babysea_us")
-        connection = await asyncpg.connect(dsn, timeout=30)
+        """Rows of one statement on region us, past all of the server's own code; waits for the database."""
+        self._dsn = self._dsn or EmbeddedPostgres(self.data_dir).dsn("babysea_us")
+
+        async def connect() -> Any:
+            try:
+                return await asyncpg.connect(self._dsn, timeout=30)
+            except (OSError, asyncpg.CannotConnectNowError):
+                return None
+
+        connection = await eventually(connect, within_s=PATIENCE_S)
         try:
             rows: list[Any] = await connection.fetch(sql, *arguments)
             return rows

@@ -17,6 +17,8 @@ _log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE_S = 0.1
 _PAUSE_MAX_S = 10.0
+#: Requests and work wait for a process that did work before it died.
+_PAUSE_AFTER_WORK_MAX_S = 1.0
 #: Having run for so long a process is no longer suspected to die at every start.
 _HEALTHY_AFTER_S = 10.0
 #: Deaths without a reason before the first readiness; then `up` gives up instead of trying for ever.
@@ -55,6 +57,7 @@ class Child:
         self._go = go
         self._process: asyncio.subprocess.Process | None = None
         self._failure: str | None = None
+        self._worked = False
 
     async def keep_running(self) -> None:
         """Run the process, and restart it with growing pauses; ends it when cancelled.
@@ -74,8 +77,9 @@ class Child:
                 _log.warning("process_died", process=self.name, exit_code=code, reason=self._failure)
                 if loop.time() - started > _HEALTHY_AFTER_S:
                     pause = _FIRST_PAUSE_S
+                pause = min(pause, _PAUSE_AFTER_WORK_MAX_S if self._worked else _PAUSE_MAX_S)
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, _PAUSE_MAX_S)
+                pause *= 2
         finally:
             await self._terminate()
             self._pid_file.unlink(missing_ok=True)
@@ -90,7 +94,7 @@ class Child:
 
     async def _run_once(self) -> int | None:
         """One life of the process; returns its exit code, or None if it could not be started."""
-        self._failure = None
+        self._failure, self._worked = None, False
         try:
             process = self._process = await self._spawn()
         except OSError as error:  # no memory, no process ids: it may pass
@@ -135,6 +139,7 @@ class Child:
         assert process.stdout is not None
         async for line in process.stdout:
             if line == READY:
+                self._worked = True
                 self.ready.set()
             elif line.startswith(FAILED):
                 self._failure = line.removeprefix(FAILED).decode(errors="replace").strip()
