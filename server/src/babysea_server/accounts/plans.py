@@ -33,7 +33,7 @@ def load_plans(path: Path | None = None) -> Mapping[str, Plan]:
     try:
         with path.open("rb") as file:
             rows = msgspec.convert(tomllib.load(file), dict[str, _PlanRow])
-    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise PlanError(f"plans file {path}: {error}") from error
     return {
         name: Plan(name, row.requests_per_minute, row.generations_in_flight) for name, row in rows.items()

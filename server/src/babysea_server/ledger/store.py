@@ -89,13 +89,16 @@ CHECKS: Sequence[tuple[str, str]] = (
            FROM ledger WHERE generation_id IS NOT NULL GROUP BY generation_id, kind HAVING count(*) > 1""",
     ),
     (
-        "no charge or refund without a reserve, and never more than it",
-        """SELECT min(account_id::text) AS account, generation_id::text AS generation,
-                  format('reserve %s, resolved %s', coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0),
-                         sum(amount) FILTER (WHERE kind IN ('charge', 'refund'))) AS difference
-           FROM ledger WHERE generation_id IS NOT NULL GROUP BY generation_id
-           HAVING coalesce(sum(amount) FILTER (WHERE kind IN ('charge', 'refund')), 0)
-                  > coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0)""",
+        "never more charged and refunded than reserved, and all of it once the generation is deleted",
+        """SELECT account, l.generation_id::text AS generation,
+                  format('reserved %s, charged and refunded %s', reserved, resolved) AS difference
+           FROM (
+               SELECT generation_id, min(account_id::text) AS account,
+                      coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0) AS reserved,
+                      coalesce(sum(amount) FILTER (WHERE kind IN ('charge', 'refund')), 0) AS resolved
+               FROM ledger WHERE generation_id IS NOT NULL GROUP BY generation_id
+           ) l LEFT JOIN generations g ON g.id = l.generation_id
+           WHERE resolved > reserved OR (g.id IS NULL AND resolved <> reserved)""",
     ),
     (
         "accounts count their generations",
