@@ -91,14 +91,14 @@ CHECKS: Sequence[tuple[str, str]] = (
     (
         "never more charged and refunded than reserved, and all of it once the generation is deleted",
         """SELECT account, l.generation_id::text AS generation,
-                  format('reserved %s, charged and refunded %s', reserved, resolved) AS difference
+                  format('reserved %s, charged and refunded %s', l.reserved, l.resolved) AS difference
            FROM (
                SELECT generation_id, min(account_id::text) AS account,
                       coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0) AS reserved,
                       coalesce(sum(amount) FILTER (WHERE kind IN ('charge', 'refund')), 0) AS resolved
                FROM ledger WHERE generation_id IS NOT NULL GROUP BY generation_id
            ) l LEFT JOIN generations g ON g.id = l.generation_id
-           WHERE resolved > reserved OR (g.id IS NULL AND resolved <> reserved)""",
+           WHERE l.resolved > l.reserved OR (g.id IS NULL AND l.resolved <> l.reserved)""",
     ),
     (
         "accounts count their generations",
