@@ -1,0 +1,277 @@
+"""The same server behind uvicorn and real sockets: framing, clients that leave, and what they left behind."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httptools
+import pytest
+import uvicorn
+from tests.conftest import MakeDeployment
+from tests.contract.asgi import Answer
+from tests.generations import admitting
+from tests.generations.conftest import Hold, backends_waiting
+from tests.generations.openapi import Published
+from tests.support import Customer, Deployment, eventually, make_customer
+
+PATH = "/v1/generate/image/sandbox/image"
+GOOD = json.dumps({"generation_prompt": "a test"}).encode()
+ADMISSION = "babysea-admission"
+
+Exchange = Callable[..., Coroutine[Any, Any, list[Answer]]]
+
+
+class Server(uvicorn.Server):
+    """uvicorn that leaves the test process's signals alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Answers:
+    """Reads answers off a socket; httptools calls the `on_` methods."""
+
+    def __init__(self) -> None:
+        self.done: list[Answer] = []
+        self._headers: dict[str, str] = {}
+        self._body = b""
+        self._parser = httptools.HttpResponseParser(self)
+
+    def feed(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.decode().lower()] = value.decode("latin-1")
+
+    def on_body(self, body: bytes) -> None:
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        self.done.append(Answer(self._parser.get_status_code(), self._headers, self._body))
+        self._headers, self._body = {}, b""
+
+
+@pytest.fixture
+async def port(api: Deployment) -> AsyncIterator[int]:
+    """The API on a free port of loopback, with the settings of the real process that matter to framing."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        api.api,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
+    server = Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    number: int = listener.getsockname()[1]
+    yield number
+    server.should_exit = True
+    await serving
+
+
+@pytest.fixture
+async def published(api: Deployment) -> Published:
+    return Published((await api.client.get("/openapi.json")).json())
+
+
+@pytest.fixture
+def exchange(port: int) -> Exchange:
+    """Send bytes and read so many answers; closed before that is a failure."""
+
+    async def send(*parts: bytes, answers: int = 1) -> list[Answer]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        parser = Answers()
+        try:
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+            while len(parser.done) < answers:
+                data = await asyncio.wait_for(reader.read(65536), 30)
+                assert data, f"closed after {len(parser.done)} answers"
+                parser.feed(data)
+        finally:
+            writer.close()
+        return parser.done
+
+    return send
+
+
+def head(customer: Customer, *lines: str, target: str = f"POST {PATH}", host: str = "localhost") -> bytes:
+    """Request line and headers."""
+    fixed = [f"{target} HTTP/1.1", f"Host: {host}", f"Authorization: Bearer {customer.key}"]
+    return "\r\n".join([*fixed, "Content-Type: application/json", *lines, "", ""]).encode("latin-1")
+
+
+def whole(customer: Customer, body: bytes = GOOD, *lines: str) -> bytes:
+    """A complete request."""
+    return head(customer, f"Content-Length: {len(body)}", *lines) + body
+
+
+async def count(customer: Customer) -> int:
+    return int(await customer.deployment.db.fetchval("SELECT count(*) FROM generations"))
+
+
+async def test_requests_in_any_framing_are_understood(
+    caller: Customer, exchange: Exchange, published: Published
+) -> None:
+    chunks = (
+        head(caller, "Transfer-Encoding: chunked"),
+        b"5\r\n" + GOOD[:5] + b"\r\n",
+        (f"{len(GOOD) - 5:x}\r\n".encode() + GOOD[5:] + b"\r\n0\r\n\r\n"),
+    )
+    ways: list[tuple[tuple[bytes, ...], int]] = [
+        ((whole(caller),), 1),
+        (tuple(bytes([byte]) for byte in whole(caller)), 1),
+        (chunks, 1),
+        ((whole(caller) * 3,), 3),
+    ]
+    for parts, expected in ways:
+        for answer in await exchange(*parts, answers=expected):
+            published.check("generate", answer)
+            assert answer.status == 200
+    assert await count(caller) == 6
+
+
+async def test_malformed_requests_get_their_documented_error_over_a_socket(
+    caller: Customer, exchange: Exchange, published: Published
+) -> None:
+    huge = b"x" * (1 << 20)
+    cases: list[tuple[bytes, int, str]] = [
+        (whole(caller, b"{"), 400, "BSE2001"),
+        (whole(caller, b'{"generation_prompt": "x", "generation_prompt": "x"}'), 400, "BSE2001"),
+        (whole(caller, b"\xff\x00"), 400, "BSE2001"),
+        (whole(caller, GOOD, "Idempotency-Key: \xe9"), 400, "BSE2014"),
+        (whole(caller, huge), 413, "BSE2010"),
+        (head(caller, f"Content-Length: {10**12}"), 413, "BSE2010"),
+        (
+            head(caller, "Transfer-Encoding: chunked") + b"100000\r\n" + huge + b"\r\n0\r\n\r\n",
+            413,
+            "BSE2010",
+        ),
+        (whole(caller).replace(b"sandbox/image", b"sandbox%2Fimage"), 403, "BSE1010"),
+        (whole(caller).replace(b"sandbox/image", b"sandbox/%00image"), 403, "BSE1010"),
+        (whole(caller).replace(b"/v1/generate", b"/v1/./generate"), 403, "BSE1010"),
+        (whole(caller).replace(b"Host: localhost", b"Host: evil.example"), 403, "BSE1010"),
+        (whole(caller).replace(b"Host: localhost\r\n", b""), 403, "BSE1010"),
+        (whole(caller).replace(b"Host: localhost\r\n", b"Host: localhost\r\n" * 2), 403, "BSE1010"),
+        (whole(caller).replace(b"application/json", b"text/json"), 403, "BSE1010"),
+        (whole(caller, GOOD, "X-HTTP-Method-Override: DELETE"), 403, "BSE1010"),
+        (whole(caller).replace(b"POST ", b"PUT "), 403, "BSE1010"),
+        (whole(caller).replace(caller.key.encode(), b"bye_" + b"x" * 40), 401, "BSE1002"),
+        (whole(caller).replace(b"Authorization", b"Authorisation"), 401, "BSE1001"),
+    ]
+    for request, status, code in cases:
+        (answer,) = await exchange(request)
+        published.check(None, answer)
+        assert (answer.status, answer.code) == (status, code), request[:300]
+    assert await count(caller) == 0
+
+
+async def test_a_connection_goes_on_after_a_refused_body(
+    caller: Customer, exchange: Exchange, published: Published
+) -> None:
+    too_much = whole(caller, b"x" * 200_000)
+    answers = await exchange(too_much, whole(caller), answers=2)
+    assert [answer.status for answer in answers] == [413, 200]
+
+
+async def test_what_is_no_http_is_refused_without_a_trace(caller: Customer, port: int) -> None:
+    """The HTTP server's own answer, before there is a request that could have an envelope."""
+    for noise in (
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET / SMTP/9\r\n\r\n",
+        whole(caller, GOOD, "Transfer-Encoding: chunked"),
+        whole(caller, GOOD, "Content-Length: 3"),
+        whole(caller, GOOD, "X: a\x00b"),
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(noise)
+        answer = await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 400 "), (noise, answer)
+        assert b"Traceback" not in answer
+        assert b"babysea_server" not in answer
+    assert await count(caller) == 0
+
+
+async def test_a_client_that_leaves_after_sending_changes_nothing(
+    caller: Customer, port: int, hold: Hold
+) -> None:
+    db = caller.deployment.db
+    async with hold(caller.account_id):
+        for _ in range(5):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(whole(caller))
+            await writer.drain()
+            await backends_at_work(caller)
+            writer.transport.abort()
+    await eventually(lambda: _counted(caller, 5))
+    assert await db.fetchval("SELECT count(*) FROM ledger WHERE kind = 'reserve'") == 5
+    assert await admitting.settle_all(db) == 5
+    assert await caller.deployment.differences() == []
+
+
+async def backends_at_work(caller: Customer) -> None:
+    """Until admission stands before the held account: then the request has been read."""
+
+    async def waiting() -> bool:
+        return bool(
+            await caller.deployment.db.fetchval(
+                """SELECT count(*) FROM pg_stat_activity WHERE application_name = $1
+                   AND datname = current_database() AND wait_event_type = 'Lock'""",
+                ADMISSION,
+            )
+        )
+
+    await eventually(waiting)
+
+
+async def _counted(caller: Customer, number: int) -> bool:
+    return await count(caller) == number
+
+
+async def test_a_client_that_leaves_before_it_has_sent_everything_is_not_charged(
+    caller: Customer, port: int, exchange: Exchange
+) -> None:
+    request = whole(caller)
+    for length in (20, len(request) - len(GOOD), len(request) - 1):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request[:length])
+        await writer.drain()
+        writer.transport.abort()
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head(caller, "Transfer-Encoding: chunked") + b"5\r\n" + GOOD[:5] + b"\r\n")
+    writer.write_eof()
+    await writer.drain()
+    writer.close()
+    (answer,) = await exchange(request)
+    assert answer.status == 200
+    assert await count(caller) == 1
+
+
+async def test_a_database_that_goes_and_comes_back_is_told_as_such(
+    make_deployment: MakeDeployment, hold: Hold
+) -> None:
+    """Backends are terminated under requests in flight: what was answered is what is there."""
+    deployment = await make_deployment(worker=False, admission_deadline_s=0.5)
+    customer = await make_customer(deployment)
+    async with hold(customer.account_id):
+        tasks = [asyncio.create_task(customer.generate()) for _ in range(10)]
+        (pid, *_) = await backends_waiting(deployment.db, ADMISSION, count=1)
+        assert await deployment.db.fetchval("SELECT pg_terminate_backend($1)", pid)
+    responses = [await task for task in tasks]
+    told = {(response.status_code, response.json()["error"]["code"]) for response in responses}
+    assert told == {(503, "BSE5002")}
+    assert all(response.headers["retry-after"] == "1" for response in responses)
+    assert await count(customer) == 0
+    assert (await customer.generate()).status_code == 200
