@@ -3,7 +3,9 @@
 import hashlib
 import os
 import secrets
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 
 from babysea_server.settings import Settings, SettingsError
 
@@ -19,29 +21,39 @@ def load_master_key(settings: Settings) -> bytes:
     Raises:
         SettingsError: too short, or the file cannot be used.
     """
-    text = settings.master_key
-    if text is None:
-        try:
-            text = _kept(settings)
-        except OSError as error:
-            raise SettingsError(f"the master key in {settings.data_path}: {error}") from error
+    if settings.master_key is not None:
+        return _derive(settings.master_key.strip(), "MASTER_KEY")
+    path = settings.data_path / _FILE
+    try:
+        if not path.exists():
+            _make(path)
+        text = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the master key cannot be read from {path}: {error}") from error
+    return _derive(text, f"the master key in {path}")
+
+
+def _derive(text: str, origin: str) -> bytes:
     if len(text) < _LENGTH_MIN:
-        raise SettingsError(f"MASTER_KEY needs at least {_LENGTH_MIN} characters")
+        raise SettingsError(f"{origin} needs at least {_LENGTH_MIN} characters")
     return hashlib.sha256(text.encode()).digest()
 
 
-def _kept(settings: Settings) -> str:
-    path = settings.data_path / _FILE
+def _make(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):  # somebody was faster: theirs is the key
-        fresh = path.with_suffix(f".{os.getpid()}.new")
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # A name of its own (and 0600): process ids are the same in every container that shares the folder.
+    handle, fresh = tempfile.mkstemp(prefix=f"{_FILE}.", dir=path.parent)
+    try:
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_urlsafe(48))
             file.flush()
             os.fsync(file.fileno())
-        try:
-            os.link(fresh, path)  # appears whole or not at all
-        finally:
-            fresh.unlink()
-    return path.read_text().strip()
+        with suppress(FileExistsError):  # somebody was faster: theirs is the key
+            path.hardlink_to(fresh)  # appears whole or not at all
+    finally:
+        Path(fresh).unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # what is signed or encrypted from now on needs this key after a power cut, too
+    finally:
+        os.close(folder)

@@ -5,9 +5,12 @@ without the prefix), else from one TOML file (`--config`, `BABYSEA_CONFIG`, or `
 has the default given here. `babysea-server settings` prints them all with their present values.
 """
 
+import difflib
+import math
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -130,6 +133,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["debug", "info", "warning", "error"], _text("Least level that is logged.")
     ] = "info"
 
+    def __repr__(self) -> str:
+        """Without the values: secrets are among them, and this ends up in logs."""
+        return "Settings(...)"
+
     @property
     def data_path(self) -> Path:
         """The data folder, absolute."""
@@ -164,50 +171,93 @@ def load_settings(
         SettingsError: unknown name in the file, wrong type, out of range, unreadable file.
     """
     environment = os.environ if environment is None else environment
-    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    given = {
+        name: _Given(value, "the command line")
+        for name, value in (overrides or {}).items()
+        if value is not None
+    }
     from_environment = _from_environment(environment)
-    data_dir = given.get("data_dir") or from_environment.get("data_dir") or ".babysea"
-    merged: dict[str, Any] = {**_from_file(environment, config, Path(str(data_dir)))}
-    merged.update(from_environment)
-    merged.update(given)
-    try:
-        settings = msgspec.convert(merged, Settings, strict=False)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"settings: {error}") from error
+    data_dir = given.get("data_dir") or from_environment.get("data_dir") or _Given(".babysea", "")
+    from_file = _from_file(environment, config, Path(str(data_dir.value)))
+    fields = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    values = {}
+    for name, found in {**from_file, **from_environment, **given}.items():
+        if name not in fields:
+            nearest = difflib.get_close_matches(name, fields, 1)
+            hint = (
+                f", did you mean {nearest[0]}?" if nearest else "; `babysea-server settings` lists them all"
+            )
+            raise SettingsError(f"{found.origin}: unknown setting {name!r}{hint}")
+        values[name] = _convert(name, fields[name], found)
+    settings = Settings(**values)
+    settings = msgspec.structs.replace(settings, regions=tuple(dict.fromkeys(settings.regions)))
     if settings.default_region not in settings.regions:
         settings = msgspec.structs.replace(settings, default_region=settings.regions[0])
     return settings
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value as it was found, and where, for people."""
+
+    value: Any
+    origin: str
+
+
+def _convert(name: str, type: Any, given: _Given) -> Any:
+    try:
+        value = msgspec.convert(given.value, type, strict=False)
+    except msgspec.ValidationError as error:
+        sentence, _, _place = str(error).partition(" - at `$")
+        reason = sentence.replace("`", "")
+    else:
+        if not isinstance(value, float) or math.isfinite(value):
+            return value
+        reason = "Expected a finite number"
+    shown = "this value" if name in _SECRET_NAMES else repr(given.value)
+    raise SettingsError(f"{name} cannot be {shown} (from {given.origin}): {reason[0].lower()}{reason[1:]}")
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
+    found: dict[str, _Given] = {}
     for field in msgspec.structs.fields(Settings):
-        text = environment.get(f"BABYSEA_{field.name.upper()}")
-        if text is None and field.name in _PLAIN_NAMES:
-            text = environment.get(field.name.upper())
-        if text is None or text == "":
-            continue
-        if field.name == "regions":
-            found[field.name] = [part.strip() for part in text.split(",") if part.strip()]
-        elif field.name == "sandbox_behaviors":
-            pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
-            found[field.name] = {name.strip(): value.strip() for name, _, value in pairs}
-        else:
-            found[field.name] = text
+        variables = [f"BABYSEA_{field.name.upper()}"]
+        if field.name in _PLAIN_NAMES:
+            variables.append(field.name.upper())
+        for variable in variables:
+            if text := environment.get(variable):
+                found[field.name] = _Given(_split(field.name, variable, text), variable)
+                break
     return found
 
 
-def _from_file(environment: Mapping[str, str], config: Path | None, data_dir: Path) -> dict[str, Any]:
+def _split(name: str, variable: str, text: str) -> Any:
+    """The text of a variable, or its parts for a setting that is a list or a table."""
+    if name == "regions":
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if name == "sandbox_behaviors":
+        pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+        if not all(separator for _, separator, _ in pairs):
+            raise SettingsError(
+                f"{name} cannot be {text!r} (from {variable}): write provider=behaviour, joined by commas"
+            )
+        return {key.strip(): value.strip() for key, _, value in pairs}
+    return text
+
+
+def _from_file(environment: Mapping[str, str], config: Path | None, data_dir: Path) -> dict[str, _Given]:
     named = config or (Path(environment["BABYSEA_CONFIG"]) if environment.get("BABYSEA_CONFIG") else None)
-    path = named or data_dir / "babysea.toml"
+    path = (named or data_dir / "babysea.toml").expanduser()
     try:
         with path.open("rb") as file:
-            return tomllib.load(file)
+            return {
+                name: _Given(value, f"settings file {path}") for name, value in tomllib.load(file).items()
+            }
     except FileNotFoundError:
         if named is None:
             return {}
         raise SettingsError(f"settings file {path} does not exist") from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"settings file {path}: {error}") from error
 
 

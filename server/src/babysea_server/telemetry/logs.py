@@ -11,7 +11,12 @@ def configure_logging(*, format: str, level: str) -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=28)
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            pad_event_to=28,
+            # The default one prints the variables of every frame, keys and prompts among them.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     structlog.configure(
         processors=[
@@ -30,11 +35,15 @@ def configure_logging(*, format: str, level: str) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)
 
 
-_SECRET_NAMES = frozenset({"authorization", "api_key", "secret", "password", "token", "master_key", "dsn"})
+_SECRET_NAMES = frozenset(
+    {"authorization", "cookie", "api_key", "secret", "password", "token", "master_key", "dsn", "prompt"}
+)
 
 
 def _redact(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    for name in event:
-        if name in _SECRET_NAMES:
+    for name, value in event.items():
+        if name.lower() in _SECRET_NAMES:
             event[name] = "(hidden)"
+        elif isinstance(value, dict):
+            event[name] = _redact(_logger, _method, dict(value))
     return event
