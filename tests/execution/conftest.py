@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import structlog
 from tests.execution.scripted import Scripted
 from tests.support import FINAL, eventually
 
@@ -58,6 +59,7 @@ class House:
     dsn: str
     account_id: UUID
     store: ObjectStore
+    folder: Path
     catalog: Catalog
     admissions: Admissions
     provider: Scripted = field(default_factory=Scripted)
@@ -177,6 +179,20 @@ class House:
 
         await eventually(done, within_s=within_s)
 
+    async def waits_for_lock(self, query: str) -> bool:
+        """Whether a statement like `query` waits for a lock now."""
+        return bool(
+            await self.db.fetchval(
+                """SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE $1""",
+                query,
+            )
+        )
+
+    def files(self) -> list[Path]:
+        """Every stored output file."""
+        return [path for path in self.folder.rglob("*") if path.is_file()]
+
     async def balance(self) -> int:
         """The account's balance in micro-credits."""
         return await accounts.balance(self.db, self.account_id)
@@ -192,6 +208,14 @@ class House:
         assert all(len(ids) == 1 for ids in self.provider.jobs.values())
 
 
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> None:
+    """Crashes are logged as plain text: the default draws every local variable, for seconds."""
+    structlog.configure(
+        processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    )
+
+
 @pytest.fixture(scope="session")
 def catalog() -> Catalog:
     """The project's own catalog."""
@@ -204,7 +228,7 @@ async def house(db: Database, dsn: str, tmp_path: Path, catalog: Catalog) -> Asy
     account = await accounts.create(db, name="Customer", plan="unlimited")
     await ledger.add(db, account.id, BALANCE, "test")
     admissions = Admissions(db, SystemClock(), lambda: None)
-    built = House(db, dsn, account.id, open_store(None, tmp_path), catalog, admissions)
+    built = House(db, dsn, account.id, open_store(None, tmp_path), tmp_path, catalog, admissions)
     yield built
     for killable in built.workers:
         await killable.worker.stop(within_s=2)

@@ -129,7 +129,7 @@ class Scripted:
     def _read(self, answer: Answer) -> Any:
         value = self._values.pop(answer.body.decode())
         if isinstance(value, AdapterError):
-            raise value
+            raise AdapterError(*value.args)
         return value
 
     # ------------------------------------------------------------------------------- the transport

@@ -287,12 +287,7 @@ async def test_nothing_is_bought_on_a_lease_that_is_in_doubt(house: House) -> No
         waiting = await house.admit(("fal",))
 
         async def renewing() -> bool:
-            return bool(
-                await house.db.fetchval(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-                    "AND wait_event_type = 'Lock' AND query LIKE 'UPDATE workers%'"
-                )
-            )
+            return await house.waits_for_lock("UPDATE workers%")
 
         await eventually(renewing)
         assert killable.worker.running == 1

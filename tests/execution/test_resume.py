@@ -124,12 +124,7 @@ async def test_killed_between_the_output_and_its_settlement(house: House) -> Non
         first = await house.worker()
 
         async def settling() -> bool:
-            return bool(
-                await house.db.fetchval(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-                    "AND wait_event_type = 'Lock' AND query LIKE '%settle_generations_v1%'"
-                )
-            )
+            return await house.waits_for_lock("%settle_generations_v1%")
 
         await eventually(settling)
         await first.kill()
@@ -181,8 +176,8 @@ async def test_a_generation_canceled_while_its_attempt_is_looked_for_buys_nothin
 
     await eventually(claimed_again)
     await house.db.execute(
-        "SELECT settle_generations_v1(NULL, $1, $2, '{0}', '{canceled}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', "
-        "'{NULL}', '{NULL}')",
+        """SELECT count(*) FROM settle_generations_v1(NULL, $1, $2, '{0}', '{canceled}', '{NULL}', '{NULL}', '{NULL}',
+                                                      '{NULL}', '{NULL}', '{NULL}')""",
         [generation],
         [house.account_id],
     )

@@ -47,6 +47,6 @@ class Wakeup:
             self._poked.clear()
             try:
                 await self._db.execute(f"SELECT pg_notify('{CHANNEL}', '')")
-            except (DatabaseUnavailableError, asyncpg.PostgresError) as error:
+            except (DatabaseUnavailableError, asyncpg.InternalClientError, asyncpg.PostgresError) as error:
                 _log.debug("wakeup_not_sent", error=str(error))
             await asyncio.sleep(_INTERVAL_S)

@@ -39,7 +39,7 @@ _DOUBT_S = 20.0
 #: Of a graceful stop, beside the time that runs get.
 _CLOSE_WRITES_S = 1.0
 _LEAVE_S = 1.0
-_FAULTS = (DatabaseUnavailableError, asyncpg.PostgresError)
+_FAULTS = (DatabaseUnavailableError, asyncpg.InternalClientError, asyncpg.PostgresError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ class Worker:
             pause = min(_PUT_BACK_MAX_S, 0.5 * 2 ** min(claim.fence, 10))
         try:
             await store.put_back(self._db, worker_id, claim.id, claim.fence, pause_s=pause)
-        except _FAULTS as error:
+        except Exception as error:
             _log.warning("generation_not_put_back", generation_id=str(claim.id), error=fault_of(error))
             self._doubt()
         if not pause:

@@ -30,6 +30,7 @@ _BOUGHT_PATIENCE_S = 600.0
 #: The database is away, busy or moving to another server; none of these has anything against the record.
 _PASSING = (
     DatabaseUnavailableError,
+    asyncpg.InternalClientError,  # the connection was told to go while it was idle
     asyncpg.QueryCanceledError,
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,
