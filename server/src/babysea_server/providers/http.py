@@ -8,6 +8,7 @@ from babysea_server.providers.base import Answer, AnswerLostError, NeverSentErro
 
 _CONNECT_TIMEOUT_S = 10.0
 _CHUNK = 64 * 1024
+_LINE_ENDS = frozenset("\r\n\0")
 
 
 class HttpTransport:
@@ -26,6 +27,8 @@ class HttpTransport:
 
     async def send(self, request: Request, *, timeout_s: float, body_max: int) -> Answer:
         """See `Transport.send`."""
+        if any(_LINE_ENDS.intersection(text) for header in request.headers.items() for text in header):
+            raise NeverSentError("a header cannot be written")
         # The wait for a connection gets only a part, so that a full pool is found out before the time is over.
         timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(_CONNECT_TIMEOUT_S, timeout_s / 2))
         progress = SimpleNamespace(sent=False)
