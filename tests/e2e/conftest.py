@@ -10,30 +10,29 @@ from tests.e2e.system import QUICK, System, running_system
 
 
 @pytest.fixture
-async def fresh_system(tmp_path: Path) -> AsyncIterator[System]:
+async def fresh_system() -> AsyncIterator[System]:
     """A system on an empty data directory, quick and of region us alone."""
-    async with running_system(tmp_path, QUICK) as system:
+    async with running_system(QUICK) as system:
         yield system
 
 
 @pytest.fixture(scope="session")
-async def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+async def installation() -> AsyncIterator[Path]:
     """A data directory after its first start: schema, first account, key, one generation; nothing runs."""
-    async with running_system(tmp_path_factory.mktemp("installation"), QUICK) as system:
+    async with running_system(QUICK) as system:
         up = await system.up()
         assert await up.stop() == 0
-        return system.data_dir
+        yield system.data_dir
 
 
 @pytest.fixture
-async def system(tmp_path: Path, installation: Path) -> AsyncIterator[System]:
+async def system(installation: Path) -> AsyncIterator[System]:
     """A system on a copy of `installation`; saves every test the first start."""
-    async with running_system(tmp_path, QUICK) as system:
+    async with running_system(QUICK) as system:
         await asyncio.to_thread(_copy, installation, system.data_dir)
         yield system
 
 
 def _copy(installation: Path, data_dir: Path) -> None:
-    """With owners, and where they may go: run as root, the embedded server belongs to a user of its own."""
-    data_dir.parent.chmod(0o711)
+    """With owners: run as root, the embedded server belongs to a user of its own."""
     subprocess.run(["cp", "-Rp", installation, data_dir], check=True)

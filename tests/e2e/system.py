@@ -325,12 +325,16 @@ class System:
 
 
 @asynccontextmanager
-async def running_system(root: Path, settings: Mapping[str, str]) -> AsyncIterator[System]:
-    """A system without processes yet; whatever is started in it is gone afterwards."""
+async def running_system(settings: Mapping[str, str]) -> AsyncIterator[System]:
+    """A system without processes yet; whatever is started in it is gone afterwards, and its files too."""
     limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
-    async with httpx.AsyncClient(timeout=REQUEST_MAX_S, limits=limits, trust_env=False) as client:
-        system = System(root, client, settings)
-        try:
-            yield system
-        finally:
-            system.close()
+    # Not in pytest's own folder: run as root, the embedded server belongs to a user of its own, and every
+    # pytest that starts on the machine closes the way to that folder again.
+    with tempfile.TemporaryDirectory(prefix="babysea-e2e-", ignore_cleanup_errors=True) as root:
+        Path(root).chmod(0o711)
+        async with httpx.AsyncClient(timeout=REQUEST_MAX_S, limits=limits, trust_env=False) as client:
+            system = System(Path(root), client, settings)
+            try:
+                yield system
+            finally:
+                system.close()
