@@ -1,5 +1,6 @@
 """Commands on accounts, keys, credits and the ledger: they work beside a running server."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -41,6 +42,8 @@ def create_account(
         fail(f"unknown plan {plan!r}; plans are {', '.join(plans)}", 2)
     if not 1 <= len(name) <= 100:
         fail("an account's name has 1 to 100 characters", 2)
+    if email is not None and not (3 <= len(email) <= 320 and "@" in email):
+        fail(f"{email!r} is not an e-mail address", 2)
 
     async def work(db: Database, chosen: str) -> dict[str, Any]:
         return _account(await accounts.create(db, name=name, plan=plan, email=email), chosen)
@@ -90,6 +93,8 @@ def create_key(
         expires_at = None if expires is None else parse_rfc3339(expires)
     except ValueError as error:
         fail(str(error), 2)
+    if expires_at is not None and expires_at <= datetime.now(UTC):
+        fail(f"the key would have expired at {rfc3339(expires_at)} already", 2)
 
     async def work(db: Database, chosen: str) -> dict[str, Any]:
         issued = await issue(

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -10,8 +10,11 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import asyncpg
 import msgspec
 import typer
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from babysea_server.db.cluster import Cluster, SchemaError
 from babysea_server.db.embedded import EmbeddedPostgresError
@@ -45,7 +48,8 @@ EXPECTED = (
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """Print one line to standard error and exit."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {message}")
+    line = Text.assemble(("error:", "bold red"), " ", " ".join(message.split()))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line)
     raise typer.Exit(code)
 
 
@@ -96,6 +100,9 @@ def in_region(
     settings = read_settings(data_dir, config, log_level="warning")
     chosen = check_region(settings, region)
 
+    if settings.database_url(chosen) is None and not (settings.data_path / "postgres").exists():
+        sys.stderr.write(f"note: there is no database in {settings.data_path} yet; making one\n")
+
     async def call() -> Value:
         async with region_database(settings, chosen) as db:
             return await work(db, chosen)
@@ -103,34 +110,53 @@ def in_region(
     try:
         return asyncio.run(call())
     except EXPECTED as error:
-        fail(str(error))
+        fail(str(error) or type(error).__name__)
 
 
 def show(rows: Sequence[dict[str, Any]] | dict[str, Any], *, as_json: bool, title: str = "") -> None:
-    """Print one record or several: JSON for programs, a table or lines for people."""
+    """Print one record or several: JSON for programs, lines or a table for people.
+
+    A table goes to a terminal that is wide enough. Elsewhere nothing is wrapped or drawn, so that ids and paths
+    can be copied and lines be searched.
+    """
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(rows)).decode() + "\n")
-        return
-    console = Console(highlight=False, soft_wrap=True)
-    if isinstance(rows, dict):
-        width = max((len(name) for name in rows), default=0)
-        for name, value in rows.items():
-            console.print(f"{name.ljust(width)}  {_cell(value)}", markup=False)
-        return
-    if not rows:
-        console.print(f"no {title or 'rows'}")
-        return
-    table = Table(title=title or None, title_justify="left")
-    for name in rows[0]:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    Console(highlight=False).print(table)
+    elif isinstance(rows, dict):
+        _write_records([rows])
+    elif not rows:
+        sys.stdout.write(f"no {title or 'rows'}\n")
+    else:
+        console = Console(highlight=False)
+        table = Table(*rows[0], title=title or None, title_justify="left")
+        for row in rows:
+            table.add_row(*(Text(cell(value)) for value in row.values()))
+        if not console.is_terminal:
+            _write_columns(rows)
+        elif Measurement.get(console, console.options.update(width=10_000), table).maximum > console.width:
+            _write_records(rows)
+        else:
+            console.print(table)
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
+def _write_columns(rows: Sequence[dict[str, Any]]) -> None:
+    lines = [list(rows[0]), *([cell(value) for value in row.values()] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        text = "  ".join(set_cell_size(value, width) for value, width in zip(line, widths, strict=True))
+        sys.stdout.write(text.rstrip() + "\n")
+
+
+def _write_records(rows: Sequence[dict[str, Any]]) -> None:
+    width = max(len(name) for row in rows for name in row)
+    blocks = ["".join(f"{name.ljust(width)}  {cell(value)}\n" for name, value in row.items()) for row in rows]
+    sys.stdout.write("\n".join(blocks))
+
+
+def cell(value: Any) -> str:
+    """A value for people, on one line; control characters of names never reach the terminal."""
+    if isinstance(value, Mapping):
+        value = [f"{name}={item}" for name, item in value.items()]
     if isinstance(value, list | tuple):
-        return ", ".join(str(item) for item in value) or "-"
-    return str(value)
+        value = ", ".join(str(item) for item in value)
+    text = "" if value is None else str(value)
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text) or "-"

@@ -18,6 +18,7 @@ from babysea_server.cli.common import (
     Config,
     DataDir,
     RegionOption,
+    cell,
     check_region,
     fail,
     read_settings,
@@ -138,17 +139,13 @@ def migrate(data_dir: DataDir = None, config: Config = None, region: Regions = N
 def list_settings(data_dir: DataDir = None, config: Config = None, as_json: AsJson = False) -> None:
     """List every setting with its environment variable, present value and meaning."""
     rows = describe(read_settings(data_dir, config))
-    if not as_json:
-        rows = [
-            {
-                "setting": f"{row['name']}\n{row['environment']}",
-                "value": row["value"],
-                "default": row["default"],
-                "meaning": row["description"],
-            }
-            for row in rows
-        ]
-    show(rows, as_json=as_json, title="settings")
+    if as_json:
+        show(rows, as_json=True)
+        return
+    for row in rows:
+        changed = "" if row["value"] == row["default"] else f"  (default {cell(row['default'])})"
+        sys.stdout.write(f"{row['name']} = {cell(row['value'])}{changed}\n")
+        sys.stdout.write(f"    {row['environment']}: {row['description']}\n")
 
 
 @app.command()
