@@ -69,16 +69,16 @@ def hold(dsn: str) -> Hold:
     return holding
 
 
-async def backends_waiting(db: Database, name: str = ADMISSION, *, count: int = 1) -> list[int]:
-    """Wait until so many backends of that name wait for a lock; their process ids."""
+async def backends_waiting(db: Database, name: str = ADMISSION) -> list[int]:
+    """Wait until backends of that name wait for a lock; their process ids."""
 
-    async def waiting() -> list[int] | None:
+    async def waiting() -> list[int]:
         rows = await db.fetch(
             """SELECT pid FROM pg_stat_activity WHERE application_name = $1
                AND datname = current_database() AND wait_event_type = 'Lock' ORDER BY pid""",
             name,
         )
-        return [row["pid"] for row in rows] if len(rows) == count else None
+        return [row["pid"] for row in rows]
 
     return await eventually(waiting)
 

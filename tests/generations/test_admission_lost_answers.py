@@ -1,7 +1,7 @@
 """When the answer of the database is lost, the customer is told the truth or that it is not known."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -55,12 +55,16 @@ async def exists(db: Database, generation_id: UUID | None) -> bool:
     return bool(await db.fetchval("SELECT true FROM generations WHERE id = $1", generation_id))
 
 
-async def turn_until(clock: ManualClock, task: "asyncio.Task[Any]") -> Any:
+async def sleeping_or_done(clock: ManualClock, task: "asyncio.Task[Any]") -> bool:
+    return clock.sleeping == 1 or task.done()
+
+
+async def turn_until(clock: ManualClock, task: "asyncio.Task[Any]", *, step_s: float = 0.1) -> Any:
     """Wake the sleeper again and again until the task has ended."""
 
     async def turned() -> bool:
         if clock.sleeping:
-            clock.advance(0.1)
+            clock.advance(step_s)
         return task.done()
 
     await eventually(turned)
@@ -105,7 +109,7 @@ async def test_a_terminated_backend_leaves_nothing_and_the_request_is_told_so(
     db: Database, dsn: str, make_database: MakeDatabase, hold: Hold
 ) -> None:
     account_id = await admitting.account(db, 10)
-    admissions = Admissions(await make_database(dsn), SystemClock(), Pokes(), deadline_s=0.4)
+    admissions = Admissions(await make_database(dsn), SystemClock(), Pokes(), deadline_s=2)
     asked = admitting.request(account_id, 3)
     async with hold(account_id):
         task = asyncio.create_task(admissions.admit(asked))
@@ -120,7 +124,7 @@ async def test_in_a_lost_batch_only_what_was_written_is_told_accepted(
     db: Database, wire: Wire, make_database: MakeDatabase, hold: Hold
 ) -> None:
     account_id = await admitting.account(db, 10)
-    admissions = Admissions(await make_database(wire.dsn), SystemClock(), Pokes(), deadline_s=0.4)
+    admissions = Admissions(await make_database(wire.dsn), SystemClock(), Pokes(), deadline_s=2)
     requests = [admitting.request(account_id, cost) for cost in (6, 6, 4)]
     async with hold(account_id):
         tasks = [asyncio.create_task(admissions.admit(asked)) for asked in requests]
@@ -144,22 +148,23 @@ async def test_a_commit_that_outlives_the_deadline_is_waited_for(
         """CREATE CONSTRAINT TRIGGER stalled_commit AFTER INSERT ON generations
            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION stall()"""
     )
+    through_wire = await make_database(wire.dsn)
+    assert await through_wire.fetchval("SELECT 1") == 1
     clock = ManualClock(datetime.now(UTC))
-    admissions = Admissions(await make_database(wire.dsn), clock, Pokes(), deadline_s=0.3)
+    admissions = Admissions(through_wire, clock, Pokes(), deadline_s=2)
     asked = admitting.request(account_id, 3)
+    deadline = clock.now() + timedelta(seconds=2)
     disk = await asyncpg.connect(dsn)
     try:
         await disk.execute("SELECT pg_advisory_lock(42)")
         task = asyncio.create_task(admissions.admit(asked))
         await backends_waiting(db)
         wire.cut()
-
-        async def looked_in_vain() -> bool:
-            return clock.sleeping == 1 or task.done()
-
-        await eventually(looked_in_vain)
-        clock.advance(3)
-        await eventually(looked_in_vain)
+        await eventually(lambda: db.fetchval("SELECT clock_timestamp() > $1", deadline))
+        for seconds in (3.5, 0.1):  # the second look has certainly begun past the deadline
+            await eventually(lambda: sleeping_or_done(clock, task))
+            clock.advance(seconds)
+        await eventually(lambda: sleeping_or_done(clock, task))
         assert not task.done(), "the deadline is over, the commit is not"
     finally:
         await disk.close()
@@ -180,12 +185,8 @@ async def test_a_clock_that_runs_ahead_does_not_declare_lost_what_may_still_be_a
         await backends_waiting(db)
         wire.cut()
         clock.advance(62)
-        await eventually(lambda: _sleeping_or_done(clock, task))
+        await eventually(lambda: sleeping_or_done(clock, task))
     assert (await turn_until(clock, task)).result == "accepted"
-
-
-async def _sleeping_or_done(clock: ManualClock, task: "asyncio.Task[Any]") -> bool:
-    return clock.sleeping == 1 or task.done()
 
 
 @pytest.mark.parametrize(("key", "code"), [("order-1", "BSE2016"), (None, "BSE5001")])
@@ -200,7 +201,7 @@ async def test_what_cannot_be_found_out_is_never_told_accepted_or_refused(
 ) -> None:
     account_id = await admitting.account(db, 1_000_000)
     clock = ManualClock(datetime.now(UTC))
-    admissions = Admissions(await make_database(wire.dsn), clock, Pokes())
+    admissions = Admissions(await make_database(wire.dsn), clock, Pokes(), deadline_s=20)
     generations = Generations(catalog, Router(lambda _: True), admissions, lambda _media, _length: 600)
 
     def generate() -> "asyncio.Task[Admission]":
@@ -213,7 +214,7 @@ async def test_what_cannot_be_found_out_is_never_told_accepted_or_refused(
         wire.refusing = True
         wire.cut()
         with pytest.raises(ApiError) as refusal:
-            await turn_until(clock, task)
+            await turn_until(clock, task, step_s=2)
     assert refusal.value.spec.code == code
     assert refusal.value.spec.retryable == (key is not None), "without a key a repetition may buy twice"
     assert refusal.value.headers == ({"retry-after": "1"} if key else {})

@@ -213,27 +213,12 @@ async def test_a_client_that_leaves_after_sending_changes_nothing(
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(whole(caller))
             await writer.drain()
-            await backends_at_work(caller)
+            await backends_waiting(db, ADMISSION)  # then the request has been read
             writer.transport.abort()
     await eventually(lambda: _counted(caller, 5))
     assert await db.fetchval("SELECT count(*) FROM ledger WHERE kind = 'reserve'") == 5
     assert await admitting.settle_all(db) == 5
     assert await caller.deployment.differences() == []
-
-
-async def backends_at_work(caller: Customer) -> None:
-    """Until admission stands before the held account: then the request has been read."""
-
-    async def waiting() -> bool:
-        return bool(
-            await caller.deployment.db.fetchval(
-                """SELECT count(*) FROM pg_stat_activity WHERE application_name = $1
-                   AND datname = current_database() AND wait_event_type = 'Lock'""",
-                ADMISSION,
-            )
-        )
-
-    await eventually(waiting)
 
 
 async def _counted(caller: Customer, number: int) -> bool:
@@ -259,19 +244,20 @@ async def test_a_client_that_leaves_before_it_has_sent_everything_is_not_charged
     assert await count(caller) == 1
 
 
-async def test_a_database_that_goes_and_comes_back_is_told_as_such(
+async def test_when_backends_die_under_requests_what_was_answered_is_what_is_there(
     make_deployment: MakeDeployment, hold: Hold
 ) -> None:
-    """Backends are terminated under requests in flight: what was answered is what is there."""
-    deployment = await make_deployment(worker=False, admission_deadline_s=0.5)
+    deployment = await make_deployment(worker=False, admission_deadline_s=2)
     customer = await make_customer(deployment)
     async with hold(customer.account_id):
         tasks = [asyncio.create_task(customer.generate()) for _ in range(10)]
-        (pid, *_) = await backends_waiting(deployment.db, ADMISSION, count=1)
-        assert await deployment.db.fetchval("SELECT pg_terminate_backend($1)", pid)
+        for pid in await backends_waiting(deployment.db, ADMISSION):
+            assert await deployment.db.fetchval("SELECT pg_terminate_backend($1)", pid)
     responses = [await task for task in tasks]
-    told = {(response.status_code, response.json()["error"]["code"]) for response in responses}
-    assert told == {(503, "BSE5002")}
-    assert all(response.headers["retry-after"] == "1" for response in responses)
-    assert await count(customer) == 0
+    refused = [response for response in responses if response.status_code != 200]
+    assert refused
+    for response in refused:
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "BSE5002")
+        assert response.headers["retry-after"] == "1"
+    assert await count(customer) == len(responses) - len(refused)
     assert (await customer.generate()).status_code == 200
