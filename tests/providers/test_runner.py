@@ -1,7 +1,8 @@
 """The runner: every ending is a value, every wait has an end, only harmless questions are repeated."""
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 from uuid import UUID
 
 import pytest
@@ -29,6 +30,8 @@ from babysea_server.providers.runner import OutputUnavailableError, Runner
 MODEL = load_catalog(None).models["bfl/flux-schnell"]
 JOB = Job(UUID(int=1), "fal", MODEL, {})
 TICKET = Accepted("up-1")
+
+Value = TypeVar("Value")
 
 
 class Wire:
@@ -89,9 +92,9 @@ def runner(wire: Wire, clock: ManualClock | None = None, **options: Any) -> Runn
     return Runner(everywhere(["fal", "bfl"], Route(wire, wire)), clock or ManualClock(), **options)
 
 
-async def _driven(clock: ManualClock, ask: Any) -> Any:
-    """Turn the clock until the question has its answer; also the seconds that took."""
-    asked = asyncio.ensure_future(ask)
+async def _driven(clock: ManualClock, ask: Coroutine[Any, Any, Value]) -> Value:
+    """Turn the clock until the question has its answer."""
+    asked = asyncio.create_task(ask)
 
     async def answered() -> bool:
         if clock.sleeping:
