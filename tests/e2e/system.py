@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -324,16 +324,23 @@ class System:
                 continue
 
 
+@contextmanager
+def _open_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="babysea-e2e-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        yield folder
+
+
 @asynccontextmanager
 async def running_system(settings: Mapping[str, str]) -> AsyncIterator[System]:
     """A system without processes yet; whatever is started in it is gone afterwards, and its files too."""
     limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
     # Not in pytest's own folder: run as root, the embedded server belongs to a user of its own, and every
     # pytest that starts on the machine closes the way to that folder again.
-    with tempfile.TemporaryDirectory(prefix="babysea-e2e-", ignore_cleanup_errors=True) as root:
-        Path(root).chmod(0o711)
+    with _open_folder() as root:
         async with httpx.AsyncClient(timeout=REQUEST_MAX_S, limits=limits, trust_env=False) as client:
-            system = System(Path(root), client, settings)
+            system = System(root, client, settings)
             try:
                 yield system
             finally:

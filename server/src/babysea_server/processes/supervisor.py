@@ -22,6 +22,7 @@ _log = structlog.get_logger(__name__)
 
 _DATABASE_CHECK_S = 0.5
 _DATABASE_PAUSE_MAX_S = 10.0
+_CHILD_READY_S = 120.0
 #: The processes of an `up` that was killed notice it and stop; this is longer than they may take.
 _PREDECESSOR_S = 15.0
 
@@ -113,7 +114,12 @@ class Supervisor:
         quickstart = Quickstart(self._settings, cluster.dsn(self._settings.default_region), port)
         await quickstart.prepare()
         for child in children:
-            await child.ready.wait()
+            try:
+                await asyncio.wait_for(child.ready.wait(), _CHILD_READY_S)
+            except TimeoutError:
+                raise StartError(
+                    f"the {child.name} process has not become ready for {_CHILD_READY_S:g} s"
+                ) from None
         await quickstart.first_generation()
         self._ready(quickstart.text())
 
