@@ -44,11 +44,11 @@ class Killable:
 
     async def kill(self) -> None:
         """End it like a killed process: at once, in the middle of anything, without a word to anybody."""
+        self.db._pool.terminate()
         own = [task for task in asyncio.all_tasks() - self.others if task is not asyncio.current_task()]
         for task in own:
             task.cancel()
         await asyncio.gather(*own, return_exceptions=True)
-        await self.db.close()
 
 
 @dataclass
@@ -104,7 +104,7 @@ class House:
         """A runner over the scripted provider, for every provider id."""
         route = Route(self.provider, self.provider)
         return Runner(
-            everywhere(self.catalog.providers, route),
+            everywhere([*self.catalog.providers, *self.provider.scripts], route),
             clock or SystemClock(),
             submit_timeout_s=SUBMIT_TIMEOUT_S,
         )

@@ -47,15 +47,6 @@ WAYS: dict[str, tuple[Script, str, str]] = {
 ENDS_THE_CHAIN = {"policy", "unknown"}
 
 
-def _provider(ways: dict[str, str], **others: Script) -> Scripted:
-    provider = Faulty({name for name, way in ways.items() if way == "fault of the adapter"})
-    provider.scripts = {
-        **{name: Script(list(WAYS[way][0].submits), list(WAYS[way][0].polls)) for name, way in ways.items()},
-        **others,
-    }
-    return provider
-
-
 class Faulty(Scripted):
     """Cannot even build the request for some providers."""
 
@@ -69,60 +60,76 @@ class Faulty(Scripted):
         return super().build_submit(job)
 
 
-@pytest.mark.parametrize("way", list(WAYS))
-async def test_a_failure_alone_is_refunded_whole_and_recorded(house: House, way: str) -> None:
-    _, failure, code = WAYS[way]
-    house.provider = _provider({"replicate": way})
-    generation = await house.admit()
+def _failing(copies: int) -> Scripted:
+    """`copies` providers for each way of failing, named after it; all others work."""
+    names = {f"{way} {n}": way for way in WAYS for n in range(copies)}
+    provider = Faulty({name for name, way in names.items() if way == "fault of the adapter"})
+    provider.scripts = {
+        name: Script(list(WAYS[way][0].submits), list(WAYS[way][0].polls)) for name, way in names.items()
+    }
+    provider.scripts["cloudflare"] = Script([accepted()])
+    return provider
+
+
+async def test_each_failure_alone_is_refunded_whole_and_recorded(house: House) -> None:
+    house.provider = _failing(1)
+    generations = {way: await house.admit([f"{way} 0"]) for way in WAYS}
     await house.worker()
-    row = await house.finished(generation)
-    assert (row["status"], row["error_code"]) == ("failed", code)
-    assert (row["charged"], row["refunded"], row["provider_used"]) == (0, COST, None)
-    assert await house.outcomes(generation) == [("replicate", "failed", failure)]
+    for way, (_, failure, code) in WAYS.items():
+        row = await house.finished(generations[way])
+        assert (row["status"], row["error_code"]) == ("failed", code), way
+        assert (row["charged"], row["refunded"], row["provider_used"]) == (0, COST, None), way
+        assert await house.outcomes(row["id"]) == [(f"{way} 0", "failed", failure)]
     assert await house.balance() == BALANCE
     await house.check()
 
 
-@pytest.mark.parametrize("way", sorted(set(WAYS) - ENDS_THE_CHAIN))
-async def test_the_next_providers_are_asked_until_one_has_it(house: House, way: str) -> None:
-    failure = WAYS[way][1]
-    house.provider = _provider({"replicate": way, "fal": way}, cloudflare=Script([accepted()]))
-    generation = await house.admit(CHAIN)
+async def test_after_each_failure_the_next_providers_are_asked_until_one_has_it(house: House) -> None:
+    house.provider = _failing(2)
+    going_on = sorted(set(WAYS) - ENDS_THE_CHAIN)
+    generations = {way: await house.admit([f"{way} 0", f"{way} 1", "cloudflare"]) for way in going_on}
     await house.worker()
-    row = await house.finished(generation)
-    assert (row["status"], row["provider_used"], row["error_code"]) == ("succeeded", "cloudflare", None)
-    assert await house.outcomes(generation) == [
-        ("replicate", "failed", failure),
-        ("fal", "failed", failure),
-        ("cloudflare", "used", None),
-    ]
-    attempts = await house.attempts(generation)
-    assert [attempt["attempt_order"] for attempt in attempts] == [1, 2, 3]
-    assert attempts[0]["id"] == row["prediction_id"]
-    assert (row["charged"], row["refunded"]) == (COST, 0)
+    for way, generation in generations.items():
+        failure = WAYS[way][1]
+        row = await house.finished(generation)
+        assert (row["status"], row["provider_used"]) == ("succeeded", "cloudflare"), way
+        assert (row["error_code"], row["charged"], row["refunded"]) == (None, COST, 0), way
+        assert await house.outcomes(generation) == [
+            (f"{way} 0", "failed", failure),
+            (f"{way} 1", "failed", failure),
+            ("cloudflare", "used", None),
+        ]
+        attempts = await house.attempts(generation)
+        assert [attempt["attempt_order"] for attempt in attempts] == [1, 2, 3]
+        assert attempts[0]["id"] == row["prediction_id"]
+    assert await house.balance() == BALANCE - COST * len(generations)
     await house.check()
 
 
-@pytest.mark.parametrize("way", sorted(ENDS_THE_CHAIN))
-async def test_the_chain_ends_where_asking_on_would_be_wrong(house: House, way: str) -> None:
-    _, failure, code = WAYS[way]
-    house.provider = _provider({"replicate": "busy", "fal": way}, cloudflare=Script())
-    generation = await house.admit(CHAIN)
+async def test_the_chain_ends_where_asking_on_would_be_wrong(house: House) -> None:
+    house.provider = _failing(1)
+    generations = {
+        way: await house.admit(["busy 0", f"{way} 0", "cloudflare"]) for way in sorted(ENDS_THE_CHAIN)
+    }
     await house.worker()
-    row = await house.finished(generation)
-    assert (row["status"], row["error_code"]) == ("failed", code)
-    assert [entry[2] for entry in await house.outcomes(generation)] == ["refused_busy", failure]
+    for way, generation in generations.items():
+        _, failure, code = WAYS[way]
+        row = await house.finished(generation)
+        assert (row["status"], row["error_code"]) == ("failed", code), way
+        assert [entry[2] for entry in await house.outcomes(generation)] == ["refused_busy", failure]
     assert house.provider.count("submit", "cloudflare") == 0
     await house.check()
 
 
 async def test_different_failures_are_all_providers_failed(house: House) -> None:
-    house.provider = _provider({"replicate": "busy", "fal": "failed", "cloudflare": "no output"})
-    generation = await house.admit(CHAIN)
+    house.provider = _failing(1)
+    generation = await house.admit(["busy 0", "failed 0", "no output 0"])
     await house.worker()
     row = await house.finished(generation)
     assert row["error_code"] == "BSE4006"
-    assert row["error_message"] == "All providers failed (replicate, fal, cloudflare). You were not charged."
+    assert (
+        row["error_message"] == "All providers failed (busy 0, failed 0, no output 0). You were not charged."
+    )
     attempts = await house.attempts(generation)
     assert attempts[2]["estimated_cost"] == 700  # what the operator paid for nothing
     await house.check()

@@ -128,6 +128,11 @@ async def test_killed_between_the_output_and_its_settlement(house: House) -> Non
 
         await eventually(settling)
         await first.kill()
+        # Nor may the server finish what the dead worker had asked of it.
+        await house.db.execute(
+            """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND application_name = 'test-worker'"""
+        )
     assert (await house.generation(generation))["status"] == "processing"
     await house.expire_leases()
     await house.worker()

@@ -5,7 +5,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import pytest
 from tests.execution.conftest import BALANCE, House
 from tests.execution.scripted import Script, Scripted, accepted
 
@@ -70,30 +69,31 @@ async def test_a_batch_of_every_kind_over_the_same_accounts(house: House) -> Non
     await house.check()
 
 
-@pytest.mark.parametrize(
-    ("rate", "reserved", "seconds", "charge"),
-    [
-        ("50000", 1_500_000, 4.0, 200_000),
-        ("50000", 1_500_000, 30.0, 1_500_000),
-        ("50000", 1_500_000, 31.7, 1_500_000),  # never above the reserve
-        ("50000", 1_500_000, 0.0, 1),  # succeeded is charged, so at least the smallest amount
-        ("0.0004", 10, 1.0, 1),
-        ("33333.333", 1_000_000, 1.5, 50_000),  # 49,999.9995 rounds to whole micro-credits
-        ("0.5", 10, 5.0, 3),  # half a micro-credit goes up
-        ("50000", 1_500_000, None, 1_500_000),  # not measured: the whole reserve
-    ],
-)
-async def test_a_measured_length_is_charged_and_the_rest_comes_back(
-    house: House, rate: str, reserved: int, seconds: float | None, charge: int
-) -> None:
-    generation = await house.admit(cost=reserved, rate=Decimal(rate))
+# micro-credits per second, reserved, measured seconds, charged
+LENGTHS = [
+    ("50000", 1_500_000, 4.0, 200_000),
+    ("50000", 1_500_000, 30.0, 1_500_000),
+    ("50000", 1_500_000, 31.7, 1_500_000),  # never above the reserve
+    ("50000", 1_500_000, 0.0, 1),  # succeeded is charged, so at least the smallest amount
+    ("0.0004", 10, 1.0, 1),
+    ("33333.333", 1_000_000, 1.5, 50_000),  # 49,999.9995 rounds to whole micro-credits
+    ("0.5", 10, 5.0, 3),  # half a micro-credit goes up
+    ("50000", 1_500_000, None, 1_500_000),  # not measured: the whole reserve
+]
+
+
+async def test_a_measured_length_is_charged_and_the_rest_comes_back(house: House) -> None:
     worker = await house.bare_worker()
-    claim = await house.claimed(worker)
-    assert claim.measured
-    assert await store.settle(house.db, worker, [_ends(claim, seconds=seconds)]) == [True]
-    row = await house.generation(generation)
-    assert (row["charged"], row["refunded"]) == (charge, reserved - charge)
-    assert await house.balance() == BALANCE - charge
+    balance = BALANCE
+    for rate, reserved, seconds, charge in LENGTHS:
+        generation = await house.admit(cost=reserved, rate=Decimal(rate))
+        claim = await house.claimed(worker)
+        assert claim.measured
+        assert await store.settle(house.db, worker, [_ends(claim, seconds=seconds)]) == [True]
+        row = await house.generation(generation)
+        assert (row["charged"], row["refunded"]) == (charge, reserved - charge)
+        balance -= charge
+    assert await house.balance() == balance
     await house.check()
 
 
