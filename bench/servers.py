@@ -33,6 +33,7 @@ from babysea_server.keys.scopes import PRESETS
 from babysea_server.keys.service import issue
 from babysea_server.kit.money import MICROS_PER_CREDIT
 from babysea_server.ledger import store as ledger
+from babysea_server.processes.serve import http_config
 from babysea_server.settings import Settings, load_settings
 
 REGION = "us"
@@ -176,21 +177,7 @@ async def _answer(_: Request) -> JSONResponse:
 
 async def _serve_baseline(listener: socket.socket) -> None:
     # As in babysea_server.processes.serve: what differs there must differ here.
-    config = uvicorn.Config(
-        Starlette(routes=[Route("/", _answer)]),
-        loop="none",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=5,
-        backlog=_BACKLOG,
-    )
+    config = http_config(Starlette(routes=[Route("/", _answer)]))
     await uvicorn.Server(config).serve(sockets=[listener])
 
 

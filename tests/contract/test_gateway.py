@@ -11,6 +11,7 @@ from tests.contract.asgi import HOST, JSON, UUID, Answer, Exchange, ask, chunked
 from tests.contract.conftest import FakeKeys, TurnedClock
 
 from babysea_server.contract.gateway import MAX_BODY_BYTES, Gateway
+from babysea_server.db.pool import DatabaseUnavailableError
 from babysea_server.errors import (
     ALL_PROVIDERS_FAILED,
     AUTH_RATE_LIMITED,
@@ -393,3 +394,20 @@ async def test_an_error_with_its_own_retry_after_is_answered_with_that_one_only(
     busy = ApiError(CONCURRENCY_LIMIT_EXCEEDED, "busy", headers={"retry-after": "7"})
     answer = await ask(make_gateway(answering(busy)), http_scope(target="/v1/usage", headers=[KEY]))
     assert answer.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "sent", "code"),
+    [
+        ("GET", "/v1/usage", True, "BSE5002"),
+        ("GET", "/v1/usage", False, "BSE5002"),
+        ("DELETE", f"/v1/content/{UUID}", False, "BSE5002"),
+        ("DELETE", f"/v1/content/{UUID}", True, "BSE5001"),
+    ],
+)
+async def test_a_database_that_is_away_is_retryable_only_when_nothing_can_have_changed(
+    make_gateway: MakeGateway, method: str, target: str, sent: bool, code: str
+) -> None:
+    gateway = make_gateway(answering(DatabaseUnavailableError("away", sent=sent)))
+    answer = await ask(gateway, http_scope(method, target, headers=[KEY]))
+    assert answer.code == code

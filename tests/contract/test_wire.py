@@ -1,12 +1,12 @@
 """The wire form of generations: exact names, nulls and omissions."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from babysea_server.generations.wire import (
     GenerationAccepted,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from babysea_server.kit.batching import Batcher, ClosedError, QueueFullError
+from babysea_server.kit.batching import Batcher, ClosedError, QueueFullError, QueueTimeoutError
 
 
 class Recorder:
@@ -185,3 +185,22 @@ async def test_closing_an_idle_batcher_returns() -> None:
     await batcher.close()
     with pytest.raises(ClosedError):
         await batcher.submit(1)
+
+
+async def test_an_item_waits_no_longer_than_the_batchers_patience() -> None:
+    gate = asyncio.Event()
+
+    async def call(items: Sequence[int]) -> list[int]:
+        await gate.wait()
+        return list(items)
+
+    batcher: Batcher[int, int] = Batcher(call, calls_max=1, batch_max=1, patience_s=0.01)
+    sent = asyncio.create_task(batcher.submit(1))
+    with pytest.raises(QueueTimeoutError):
+        await batcher.submit(2)
+    with pytest.raises(QueueTimeoutError):
+        await batcher.submit(3)
+    gate.set()
+    assert await sent == 1  # what a call has taken waits for the call
+    assert await batcher.submit(4) == 4
+    await batcher.close()

@@ -248,3 +248,22 @@ async def test_an_acknowledged_put_is_on_the_disk_with_every_folder_above_it(
     synced.clear()
     await store.put("a/c/two.png", b"2", "image/png")
     assert synced == [path.stat().st_ino for path in (root / "a/c/two.png", root / "a/c", root / "a")]
+
+
+async def test_many_acknowledged_puts_at_once_are_synced_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    real_fsync = os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+        real_fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store = open_store(None, tmp_path, prefix="us")
+    await asyncio.gather(*(store.put(f"a/{number}/one.png", b"1", "image/png") for number in range(100)))
+    root = tmp_path / "files" / "us"
+    assert sum(1 for _ in root.rglob("one.png")) == 100
+    if sys.platform == "linux":
+        assert len(synced) < 100  # and not three for each file

@@ -24,6 +24,7 @@ from babysea_server.db.pool import Database
 from babysea_server.execution.wakeup import Wakeup
 from babysea_server.execution.worker import Worker, WorkerSettings
 from babysea_server.generations.admission import Admissions
+from babysea_server.generations.reading import Reader
 from babysea_server.generations.routes import GenerationRoutes
 from babysea_server.generations.service import Generations
 from babysea_server.keys.authenticate import Authenticator
@@ -140,6 +141,7 @@ class ApiRegion:
             calls_max=settings.admission_calls,
             queue_max=settings.admission_queue,
         )
+        self.reader = Reader(self.db)
         self._shared = shared
 
     def handlers(self) -> dict[str, Handler]:
@@ -149,6 +151,7 @@ class ApiRegion:
         catalog = CatalogRoutes(shared.catalog, self._balance, self.registry.available)
         generations = GenerationRoutes(
             Generations(shared.catalog, Router(self.registry.available), self.admissions, self._lifetime_s),
+            self.reader,
             self.db,
             shared.signer,
             shared.settings.public_url,
@@ -173,6 +176,7 @@ class ApiRegion:
     async def close(self) -> None:
         """Answer what waits, flush what is buffered, close."""
         await self.admissions.close()
+        await self.reader.close()
         await self.authenticator.close()
         await self.wakeup.close()
         await self.registry.close()

@@ -5,11 +5,11 @@ the model's fields; only a wrong one is looked at more closely.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 
 from babysea_server.catalog import refusals
 from babysea_server.catalog.limits import admits, matches
@@ -22,8 +22,7 @@ from babysea_server.kit.urls import check_public_url
 _FASTEST = "fastest"
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationRequest:
+class GenerationRequest(msgspec.Struct, frozen=True):
     """What admission stores and execution reads."""
 
     model: Model

@@ -17,6 +17,7 @@ from babysea_server.contract.cors import Headers, answer_headers, is_preflight, 
 from babysea_server.contract.envelope import error_body, success_body
 from babysea_server.contract.firewall import Admitted, Firewall
 from babysea_server.contract.operations import OPERATIONS
+from babysea_server.db.pool import DatabaseUnavailableError
 from babysea_server.errors import (
     INSUFFICIENT_PERMISSIONS,
     INTERNAL_ERROR,
@@ -67,6 +68,11 @@ class _Progress:
     body_seconds: float = 0.0
     """Time spent waiting for the client's body, which is not our share."""
     timings: dict[str, float] = field(default_factory=dict)
+    method: str = "GET"
+
+    def safe_to_repeat(self, error: DatabaseUnavailableError) -> bool:
+        """Whether the operation certainly changed nothing."""
+        return self.method == "GET" or not error.sent
 
 
 class Gateway:
@@ -106,7 +112,7 @@ class Gateway:
         if scope["type"] != "http":
             raise ValueError(f"the gateway serves HTTP, not {scope['type']}")
         request_headers: Headers = scope["headers"]
-        progress = _Progress(request_id(), self._clock.monotonic())
+        progress = _Progress(request_id(), self._clock.monotonic(), method=scope["method"])
         if is_preflight(scope["method"], request_headers):
             headers = [(b"x-request-id", progress.request_id.encode()), *preflight_headers()]
             await _send(send, _Answer(204, headers, b""))
@@ -201,6 +207,16 @@ class Gateway:
                 return self._error(error, progress)
             except Exception as unspeakable:  # an error whose details have no JSON form is ours
                 error = unspeakable
+        if isinstance(error, DatabaseUnavailableError) and progress.safe_to_repeat(error):
+            self._log.warning("database_unavailable", request_id=progress.request_id)
+            return self._error(
+                ApiError(
+                    SERVICE_UNAVAILABLE,
+                    "The service cannot reach its database right now.",
+                    headers={"retry-after": "1"},
+                ),
+                progress,
+            )
         self._log_failure(error, progress)
         masked = ApiError(
             INTERNAL_ERROR, "The server failed unexpectedly; give the request id to its operator."

@@ -378,7 +378,7 @@ class Run:
         self._holding = True
         settled = await self._parts.writes.settle(settlement)
         if settled:
-            self._log.info("generation_settled", status=settlement.status, error_code=settlement.error_code)
+            self._log.debug("generation_settled", status=settlement.status, error_code=settlement.error_code)
         return settled
 
     async def _resolve(self, defeat: _Defeat) -> None:

@@ -5,19 +5,18 @@ sent, and every way in which the call can end is turned into one outcome per req
 was told "not accepted" certainly was not.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
 
 from babysea_server.db.pool import Database, DatabaseUnavailableError
 from babysea_server.generations import store
-from babysea_server.kit.batching import Batcher, ClosedError, QueueFullError
+from babysea_server.kit.batching import Batcher, ClosedError, QueueFullError, QueueTimeoutError
 from babysea_server.kit.clock import Clock
 
 _log = structlog.get_logger(__name__)
@@ -47,8 +46,7 @@ Result = Literal[
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class AdmissionRequest:
+class AdmissionRequest(msgspec.Struct, frozen=True, gc=False):
     """What the database needs to decide and write one generation. Costs in micro-credits."""
 
     generation_id: UUID
@@ -67,9 +65,10 @@ class AdmissionRequest:
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """How a request was decided. For `accepted` and `replayed` it describes the generation."""
+class Admission(msgspec.Struct, frozen=True):
+    """How a request was decided. For `accepted` and `replayed` it describes the generation; `balance` and
+    `in_flight` say what a refusal was decided on.
+    """
 
     result: Result
     generation_id: UUID | None = None
@@ -84,16 +83,6 @@ class Admission:
 _UNAVAILABLE = Admission("unavailable")
 _REFUSED = Admission("refused")
 _UNKNOWN = Admission("unknown")
-
-
-@dataclass(slots=True)
-class _Queued:
-    """A request on its way to a call."""
-
-    request: AdmissionRequest
-    patience: asyncio.Timeout
-    """Ends the wait in the queue; taken off once the request is sent, because then only the database knows."""
-    waiting: bool = True
 
 
 class Admissions:
@@ -122,33 +111,24 @@ class Admissions:
         self._clock = clock
         self._on_accepted = on_accepted
         self._deadline_s = deadline_s
-        self._batcher: Batcher[_Queued, Admission] = Batcher(
-            self._decide, batch_max=batch_max, calls_max=calls_max, queue_max=queue_max
+        self._batcher: Batcher[AdmissionRequest, Admission] = Batcher(
+            self._call,
+            batch_max=batch_max,
+            calls_max=calls_max,
+            queue_max=queue_max,
+            patience_s=deadline_s,
         )
 
     async def admit(self, request: AdmissionRequest) -> Admission:
         """Decide one request; always answers, also when the database does not."""
-        queued = _Queued(request, asyncio.timeout(self._deadline_s))
         try:
-            async with queued.patience:
-                return await self._batcher.submit(queued)
-        except (QueueFullError, ClosedError, TimeoutError):
+            return await self._batcher.submit(request)
+        except (QueueFullError, QueueTimeoutError, ClosedError):
             return _UNAVAILABLE
-        finally:
-            queued.waiting = False
 
     async def close(self) -> None:
         """Refuse new requests and answer those that wait."""
         await self._batcher.close()
-
-    async def _decide(self, batch: Sequence[_Queued]) -> list[Admission]:
-        live = [queued for queued in batch if not queued.patience.expired()]
-        for queued in live:
-            if queued.waiting:  # else its caller has left, which changes nothing
-                queued.patience.reschedule(None)
-        decided = iter(await self._call([queued.request for queued in live]) if live else [])
-        expired = {id(queued) for queued in batch} - {id(queued) for queued in live}
-        return [_UNAVAILABLE if id(queued) in expired else next(decided) for queued in batch]
 
     async def _call(self, requests: Sequence[AdmissionRequest]) -> list[Admission]:
         deadline = self._clock.now() + timedelta(seconds=self._deadline_s)
@@ -238,7 +218,7 @@ def _accepted(request: AdmissionRequest) -> Admission:
 def _admission(request: AdmissionRequest, row: Any) -> Admission:
     result: Result = row["result"]
     if result == "accepted":
-        return replace(_accepted(request), balance=row["balance"], in_flight=row["in_flight"])
+        return _accepted(request)
     return Admission(
         result,
         generation_id=row["generation_id"],

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from babysea_server.db.pool import Database
 from babysea_server.generations import store
+from babysea_server.generations.reading import Reader
 from babysea_server.generations.service import Generations, generation_not_found
 from babysea_server.generations.wire import (
     GenerationAccepted,
@@ -25,9 +26,15 @@ class GenerationRoutes:
     """
 
     def __init__(
-        self, generations: Generations, db: Database, signer: LinkSigner, public_url: str | None
+        self,
+        generations: Generations,
+        reader: Reader,
+        db: Database,
+        signer: LinkSigner,
+        public_url: str | None,
     ) -> None:
         self._generations = generations
+        self._reader = reader
         self._db = db
         self._signer = signer
         self._public_url = public_url
@@ -59,7 +66,7 @@ class GenerationRoutes:
     async def get_generation(self, call: Call) -> Reply:
         """`GET /v1/content/{generation_id}`."""
         generation_id = UUID(call.path["generation_id"])
-        row = await store.get(self._db, call.principal.account_id, generation_id)
+        row = await self._reader.get(call.principal.account_id, generation_id)
         if row is None:
             raise generation_not_found(generation_id)
         return Reply(self._payload(row, call))

@@ -1,6 +1,6 @@
 """All SQL of reading and admitting generations. What moves a generation on is in `execution.store`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,11 +16,9 @@ _ADMIT = """SELECT n, result::text AS result, generation_id, model, provider_ord
     FROM admit_generations_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ORDER BY n"""
 
 
-async def get(db: Database, account_id: UUID, generation_id: UUID) -> Any:
-    """One generation of the account, or None: a foreign one looks exactly like a missing one."""
-    return await db.fetchrow(
-        f"SELECT {_COLUMNS} FROM generations WHERE id = $1 AND account_id = $2", generation_id, account_id
-    )
+async def by_ids(db: Database, ids: Collection[UUID]) -> list[Any]:
+    """These generations, whosever they are, as far as they exist."""
+    return await db.fetch(f"SELECT {_COLUMNS} FROM generations WHERE id = ANY ($1::uuid[])", list(ids))
 
 
 async def page(db: Database, account_id: UUID, *, limit: int, offset: int) -> tuple[list[Any], int]:

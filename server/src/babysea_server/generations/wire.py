@@ -1,7 +1,6 @@
 """What the generation operations send: accepting, reading, canceling and deleting a generation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -96,8 +95,7 @@ class GenerationListData(Struct, frozen=True, kw_only=True):
     generations: list[GenerationData]
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationView:
+class GenerationView(Struct, frozen=True, kw_only=True):
     """The facts of one generation from which its wire form is made.
 
     `inputs` are the accepted `generation_*` inputs as stored, without the provider order.

@@ -17,6 +17,10 @@ class QueueFullError(Exception):
     """The batcher's bounded queue has no room; the item was not taken."""
 
 
+class QueueTimeoutError(Exception):
+    """The item waited longer in the queue than the batcher's patience; it was not taken."""
+
+
 class ClosedError(Exception):
     """The batcher has been closed; the item was not taken."""
 
@@ -30,6 +34,7 @@ class Batcher(Generic[Item, Result]):
         batch_max: items in one call at most.
         calls_max: calls under way at once at most.
         queue_max: items waiting at most; beyond it `submit` refuses.
+        patience_s: how long an item waits for a call at most; an item in a call waits for the call's end.
     """
 
     def __init__(
@@ -39,12 +44,16 @@ class Batcher(Generic[Item, Result]):
         batch_max: int = 256,
         calls_max: int = 2,
         queue_max: int = 2048,
+        patience_s: float = 60.0,
     ) -> None:
         self._call = call
         self._batch_max = batch_max
         self._calls_max = calls_max
         self._queue_max = queue_max
-        self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._patience_s = patience_s
+        self._queue: deque[tuple[Item, asyncio.Future[Result], float]] = deque()
+        """Item, its result, and the loop's time until which it waits; first in, first out of patience."""
+        self._expiry: asyncio.TimerHandle | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -59,24 +68,41 @@ class Batcher(Generic[Item, Result]):
         A caller that is cancelled stops waiting; its item, once queued, is processed all the same.
 
         Raises:
-            QueueFullError, ClosedError: the item was not taken.
+            QueueFullError, QueueTimeoutError, ClosedError: the item was not taken.
             Exception: whatever `call` raised for the item's batch.
         """
         if self._closed:
             raise ClosedError
         if len(self._queue) >= self._queue_max:
             raise QueueFullError
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.append((item, future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        give_up_at = loop.time() + self._patience_s
+        self._queue.append((item, future, give_up_at))
+        if self._expiry is None:
+            # One timer for the whole queue: whoever came first runs out of patience first.
+            self._expiry = loop.call_at(give_up_at, self._expire)
         if len(self._calls) < self._calls_max:
             self._start()
-        return await asyncio.shield(future)
+        return await future
 
     async def close(self) -> None:
         """Take no more items and wait until everything queued has its result."""
         self._closed = True
         while self._calls:
             await asyncio.wait(set(self._calls))
+        if self._expiry is not None:
+            self._expiry.cancel()
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._expiry = None
+        while self._queue and self._queue[0][2] <= loop.time():
+            _, future, _ = self._queue.popleft()
+            if not future.done():
+                future.set_exception(QueueTimeoutError())
+        if self._queue:
+            self._expiry = loop.call_at(self._queue[0][2], self._expire)
 
     def _start(self) -> None:
         task = asyncio.get_running_loop().create_task(self._work())
@@ -88,7 +114,7 @@ class Batcher(Generic[Item, Result]):
         await asyncio.sleep(0)
         while self._queue:
             count = min(len(self._queue), self._batch_max)
-            batch = [self._queue.popleft() for _ in range(count)]
+            batch = [self._queue.popleft()[:2] for _ in range(count)]
             try:
                 results = await self._call([item for item, _ in batch])
                 if len(results) != count:

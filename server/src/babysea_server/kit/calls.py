@@ -1,10 +1,12 @@
 """One authenticated call and its reply: the shape between the gateway and every handler."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,7 @@ class Principal:
     expires_at: datetime | None
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """An admitted, authenticated call of one operation.
 
     `path` and `query` hold decoded values; query values have the types the contract gives them.
@@ -50,18 +51,17 @@ class Call:
     headers: Mapping[str, str]
     """Request headers by lower-case name."""
     body: bytes
-    timings: dict[str, float] = field(default_factory=dict)
+    timings: dict[str, float] = msgspec.field(default_factory=dict)
     """Milliseconds by phase, for `Server-Timing`; handlers may add their own."""
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct):
     """A successful answer: the envelope's data, and what stands beside it."""
 
     data: Any
-    beside: Mapping[str, Any] = field(default_factory=dict)
+    beside: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """Top-level members beside `data`: `total`, `limit`, `offset` of lists."""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 Handler = Callable[[Call], Awaitable[Reply]]

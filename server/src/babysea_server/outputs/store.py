@@ -14,6 +14,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, from_url
 
 from babysea_server.kit import ids
+from babysea_server.outputs.disk import DiskSync
 from babysea_server.outputs.keys import check_key
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ _DELETE_BATCH = 256
 _PROBE_CLEANUP_S = 1.0
 # Beyond the fixed deadline, a put gets time for its bytes at this rate; 1 GiB takes about two minutes.
 _SLOWEST_UPLOAD_BYTES_PER_S = 8 * 1024 * 1024
-_FOLDERS_REMEMBERED = 4096
 
 
 class StorageError(Exception):
@@ -65,9 +65,7 @@ class ObjectStore:
     ) -> None:
         self.name = name
         self._backend = backend
-        self._directory = directory
-        self._entered_folders: set[Path] = set()
-        """Folders whose own entry is known to be on the disk."""
+        self._disk = None if directory is None else DiskSync(directory)
         self._deadline_s = deadline_s
         self._probe_deadline_s = probe_deadline_s
         # Local file systems keep no content type; it is read off the key when the file is served.
@@ -87,23 +85,8 @@ class ObjectStore:
                 await self._backend.put_async(key, data, attributes={"Content-Type": content_type})
             else:
                 await self._backend.put_async(key, data)
-            if self._directory is not None:
-                await asyncio.to_thread(self._sync, self._directory, self._directory / key)
-
-    def _sync(self, root: Path, path: Path) -> None:
-        """Bring a file to the disk, and its entry in its folder, and the entries of folders that are new."""
-        _fsync(path)
-        entered = []
-        folder = path.parent
-        while True:
-            _fsync(folder)
-            if folder == root or folder in self._entered_folders:
-                break
-            entered.append(folder)
-            folder = folder.parent
-        if len(self._entered_folders) > _FOLDERS_REMEMBERED:
-            self._entered_folders.clear()
-        self._entered_folders.update(entered)
+            if self._disk is not None:
+                await self._disk.sync(key)
 
     async def size(self, key: str) -> int | None:
         """The object's length in bytes, or None when there is none.
@@ -253,14 +236,6 @@ def _open_bucket(url: str, name: str) -> ObjectStore:
         return ObjectStore(from_url(url, client_options=client, retry_config=retry), name=name)
     except (BaseError, ValueError) as error:
         raise StorageError(f"STORAGE_URL cannot be used: {_summary(error)}") from error
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @asynccontextmanager
