@@ -13,7 +13,7 @@ from tests.execution.scripted import PICTURE, Script, Scripted, accepted
 from tests.support import ManualClock, eventually
 
 from babysea_server.db.pool import Database, DatabaseUnavailableError
-from babysea_server.execution.types import OpenAttempt, Settlement
+from babysea_server.execution.types import AcceptedAttempt, OpenAttempt, Settlement
 from babysea_server.execution.writes import Writes, fault_of
 from babysea_server.kit.clock import SystemClock
 from babysea_server.kit.ids import uuid7
@@ -96,6 +96,42 @@ async def test_before_anything_is_bought_the_database_is_waited_for_half_a_lease
         assert 15 <= clock.monotonic() <= 20
         await writes.close()
         await db.close()
+
+
+async def test_what_has_been_bought_waits_in_the_queue_as_long_as_for_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = Database(f"postgresql:///none?host={tmp_path}", name="test", size=2)
+    await db.open()
+    clock, loop = ManualClock(), asyncio.get_running_loop()
+    writes = Writes(db, clock, uuid7(), lease_s=30, queue_max=10)
+    accepting = []
+    for calls, waiting in ((1, 0), (2, 0), (2, 1)):  # two calls at once; the third waits behind them
+        note = AcceptedAttempt(uuid7(), uuid7(), 1, "up-1", None)
+        accepting.append(asyncio.create_task(writes.accept(note)))
+
+        async def there(calls: int = calls, waiting: int = waiting) -> bool:
+            return (clock.sleeping, writes._accept.waiting) == (calls, waiting)
+
+        await eventually(there)
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + 300.0)
+    later = loop.create_future()
+    loop.call_later(0.01, later.set_result, None)
+    await later
+    monkeypatch.undo()
+    assert not accepting[2].done()
+    for task in accepting:
+        task.cancel()
+    await asyncio.gather(*accepting, return_exceptions=True)
+
+    async def given_up() -> bool:
+        clock.advance(60.0)
+        return not writes._accept._calls
+
+    await eventually(given_up)
+    await writes.close()
+    await db.close()
 
 
 # ----------------------------------------------------------------------------------------- storage

@@ -109,7 +109,8 @@ class Writes:
         patience_s: float,
         queue_max: int,
     ) -> _Batches[Item, Result]:
-        return Batcher(self._patient(write, patience_s), queue_max=queue_max)
+        # Behind a call that waits for the database the queue waits as long.
+        return Batcher(self._patient(write, patience_s), queue_max=queue_max, patience_s=patience_s)
 
     def _patient(
         self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], patience_s: float
