@@ -4,6 +4,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import asyncpg
@@ -22,12 +23,17 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """The embedded server of this test process, stopped at the end."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
-    server.attach()
-    yield server
-    server.detach()
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """The embedded server of this test process, stopped at the end.
+
+    Not in pytest's own folder: another run of pytest on the machine takes away the permissions of that one, and
+    as root the server runs as a user of its own.
+    """
+    with TemporaryDirectory(prefix="babysea-test-") as folder:
+        server = EmbeddedPostgres(Path(folder))
+        server.attach()
+        yield server
+        server.detach()
 
 
 @pytest.fixture(scope="session")

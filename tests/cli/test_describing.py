@@ -60,7 +60,7 @@ def test_settings_are_listed_with_value_variable_and_meaning(commands: Commands,
     environment = {"BABYSEA_PORT": "8123", "MASTER_KEY": "hunter2" * 8}
     listed = commands("settings", "--data-dir", str(tmp_path), environment=environment)
     assert "port = 8123  (default 8000)\n    BABYSEA_PORT: Port the API listens on" in listed.out
-    assert f"data_dir = {tmp_path}  (default .babysea)\n" in listed.out
+    assert f"data_dir = {tmp_path}  (default .data)\n" in listed.out
     assert "master_key = (set)  (default -)\n    MASTER_KEY: " in listed.out
     assert "regions = us, eu, jp\n" in listed.out
     rows = {row["name"]: row for row in commands("settings", "--json", environment=environment).json}

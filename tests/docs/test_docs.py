@@ -124,7 +124,7 @@ def test_the_page_of_settings_has_each_setting_as_it_is() -> None:
             _shown(row["default"]),
             html.escape(row["description"], quote=False).replace("&gt;", ">"),
         ]
-        for row in describe(load_settings({}, overrides={"data_dir": ".babysea"}))
+        for row in describe(load_settings({}, overrides={"data_dir": ".data"}))
     ]
     written = [row for row in rows(page("docs/settings.md")) if row[0].startswith("`")]
     assert sorted(written) == sorted(expected)

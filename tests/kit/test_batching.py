@@ -188,18 +188,19 @@ async def test_closing_an_idle_batcher_returns() -> None:
 
 
 async def test_an_item_waits_no_longer_than_the_batchers_patience() -> None:
-    gate = asyncio.Event()
+    taken, gate = asyncio.Event(), asyncio.Event()
 
     async def call(items: Sequence[int]) -> list[int]:
+        taken.set()
         await gate.wait()
         return list(items)
 
     batcher: Batcher[int, int] = Batcher(call, calls_max=1, batch_max=1, patience_s=0.01)
     sent = asyncio.create_task(batcher.submit(1))
-    with pytest.raises(QueueTimeoutError):
-        await batcher.submit(2)
-    with pytest.raises(QueueTimeoutError):
-        await batcher.submit(3)
+    await taken.wait()
+    for late in (2, 3):
+        with pytest.raises(QueueTimeoutError):
+            await batcher.submit(late)
     gate.set()
     assert await sent == 1  # what a call has taken waits for the call
     assert await batcher.submit(4) == 4

@@ -21,12 +21,12 @@ def test_uuid7_begins_with_the_unix_milliseconds_of_its_making() -> None:
     assert before <= made.int >> 80 <= time.time_ns() // 1_000_000
 
 
-def test_uuid7_of_later_milliseconds_sort_later() -> None:
+def test_uuid7_made_later_sort_later() -> None:
     ids = [uuid7() for _ in range(20_000)]
     assert ids[0].int >> 80 < ids[-1].int >> 80, "the loop spans several milliseconds"
     assert all(one.int >> 80 <= other.int >> 80 for one, other in pairwise(ids))
-    by_time = sorted(ids, key=lambda made: made.int >> 80)
-    assert [made.int >> 80 for made in sorted(ids)] == [made.int >> 80 for made in by_time]
+    times = [made.int >> 64 for made in ids]  # the version stands in the middle and is always the same
+    assert times == sorted(times), "also within a millisecond"
 
 
 def test_uuid7_do_not_repeat_and_use_all_random_bits() -> None:

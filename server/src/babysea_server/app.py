@@ -90,7 +90,7 @@ def build_shared(settings: Settings, clock: Clock | None = None) -> Shared:
         settings=settings,
         clock=clock,
         catalog=load_catalog(overrides),
-        plans=load_plans(),
+        plans=load_plans(None if settings.plans_file is None else Path(settings.plans_file)),
         signer=LinkSigner(load_master_key(settings), clock, settings.file_link_lifetime_s),
     )
 

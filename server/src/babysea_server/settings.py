@@ -42,9 +42,7 @@ _Positive = Meta(gt=0)
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of one process. Times are in seconds, sizes in bytes."""
 
-    data_dir: Annotated[str, _text("Folder of the embedded database, local files, the master key.")] = (
-        ".babysea"
-    )
+    data_dir: Annotated[str, _text("Folder of the embedded database, local files, the master key.")] = ".data"
     host: Annotated[str, _text("Address the API listens on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), _text("Port the API listens on; 0 takes a free one.")] = 8000
     domain: Annotated[str, _text("The API answers on api.us.<domain>, api.eu.<domain>, api.jp.<domain>.")] = (
@@ -88,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     catalog_dir: Annotated[
         str | None, _text("Folder with TOML files that override or add models and prices.")
     ] = None
+    plans_file: Annotated[str | None, _text("TOML file with plans in place of the built-in ones.")] = None
     sandbox_latency_s: Annotated[
         float, Meta(ge=0, le=3600), _text("How long a sandbox job takes at the least.")
     ] = 0.8
@@ -177,7 +176,7 @@ def load_settings(
         if value is not None
     }
     from_environment = _from_environment(environment)
-    data_dir = given.get("data_dir") or from_environment.get("data_dir") or _Given(".babysea", "")
+    data_dir = given.get("data_dir") or from_environment.get("data_dir") or _Given(".data", "")
     from_file = _from_file(environment, config, Path(str(data_dir.value)))
     fields = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     values = {}

@@ -1,14 +1,24 @@
 """Commands on accounts, keys, credits and the ledger: they work beside a running server."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
 from babysea_server.accounts import store as accounts
-from babysea_server.accounts.plans import load_plans
-from babysea_server.cli.common import AsJson, Config, DataDir, RegionOption, fail, in_region, show
+from babysea_server.accounts.plans import PlanError, load_plans
+from babysea_server.cli.common import (
+    AsJson,
+    Config,
+    DataDir,
+    RegionOption,
+    fail,
+    in_region,
+    read_settings,
+    show,
+)
 from babysea_server.db.pool import Database
 from babysea_server.keys import store as keys
 from babysea_server.keys.scopes import PRESETS, resolve_scopes
@@ -37,7 +47,11 @@ def create_account(
     as_json: AsJson = False,
 ) -> None:
     """Create an account with an empty balance."""
-    plans = load_plans()
+    plans_file = read_settings(data_dir, config).plans_file
+    try:
+        plans = load_plans(None if plans_file is None else Path(plans_file))
+    except PlanError as error:
+        fail(str(error), 2)
     if plan not in plans:
         fail(f"unknown plan {plan!r}; plans are {', '.join(plans)}", 2)
     if not 1 <= len(name) <= 100:

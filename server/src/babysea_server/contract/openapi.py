@@ -198,7 +198,7 @@ def _success_response(operation: Operation) -> dict[str, Any]:
 
 
 def _error_response(status: int, rows: Sequence[ErrorSpec]) -> dict[str, Any]:
-    names = ["X-Request-Id"]
+    names = ["X-Request-Id", "Server-Timing"]
     if status == 401:
         names.append("WWW-Authenticate")
     if status == 429:

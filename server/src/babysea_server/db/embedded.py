@@ -289,7 +289,9 @@ class EmbeddedPostgres:
         if self.is_running():
             # It says so itself: our own folder for temporary files may be another one.
             with suppress(OSError, IndexError):
-                return Path(self._pid_file()[_SOCKET_DIR_LINE])
+                said = self._pid_file()[_SOCKET_DIR_LINE]
+                if said:  # empty for a moment while it starts
+                    return Path(said)
         if len(os.fsencode(self._pgdata)) <= _SOCKET_DIR_MAX and _SOCKET_DIR_PLAIN.fullmatch(
             str(self._pgdata)
         ):

@@ -10,15 +10,13 @@ _VARIANT = 0b10 << 62
 
 
 def uuid7() -> uuid.UUID:
-    """A version 7 UUID (RFC 9562): 48 bits of Unix milliseconds, then 74 random bits.
+    """A version 7 UUID (RFC 9562, method 3): Unix time to a quarter of a microsecond, then 62 random bits.
 
     Rows with such ids are inserted at the right-hand edge of their index and sort by creation time.
     """
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10), "big")
-    value = (milliseconds & 0xFFFFFFFFFFFF) << 80
-    value |= _VERSION_7 | ((random >> 62) & 0xFFF) << 64
-    value |= _VARIANT | (random & 0x3FFFFFFFFFFFFFFF)
+    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
+    value = milliseconds << 80 | _VERSION_7 | (nanoseconds * 4096 // 1_000_000) << 64
+    value |= _VARIANT | int.from_bytes(os.urandom(8), "big") >> 2
     return uuid.UUID(int=value)
 
 

@@ -101,7 +101,7 @@ class Quickstart:
         except (OSError, msgspec.DecodeError):
             return None
         key = await keys.by_hash(db, hash_of(secret))
-        if key is None or key["state"] != "active":
+        if key is None or key["state"] != "active" or key["plan"] is None:
             return None
         return str(key["account_id"]), secret
 

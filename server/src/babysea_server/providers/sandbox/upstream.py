@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
@@ -20,14 +20,9 @@ from babysea_server.kit.ids import token
 from babysea_server.providers.base import Answer, AnswerLostError, NeverSentError, Request
 from babysea_server.providers.sandbox import behavior as behaviors
 from babysea_server.providers.sandbox.behavior import Behavior
-from babysea_server.providers.sandbox.render import (
-    ImageFormat,
-    Scene,
-    frame_size,
-    render_image,
-    render_video,
-    video_frame_size,
-)
+
+if TYPE_CHECKING:
+    from babysea_server.providers.sandbox.render import ImageFormat
 
 _FILE = re.compile(r"/v1/jobs/([^/]+)/files/(\d{1,3})")
 _JOB = re.compile(r"/v1/jobs/([^/]+)")
@@ -39,7 +34,7 @@ _FORGET_MAX = 1000
 #: Queries at once at most: the pool is the worker's, whose lease must never wait behind thousands of polls.
 _QUERIES = 4
 
-_FORMATS: Mapping[str, ImageFormat] = {
+_FORMATS: Mapping[str, "ImageFormat"] = {
     "png": "png",
     "jpg": "jpg",
     "jpeg": "jpg",
@@ -211,6 +206,15 @@ class SandboxUpstream:
 
 def draw(job: Mapping[str, Any], index: int, *, image_edge: int) -> bytes:
     """The file of one job, always the same for the same job; takes tens of milliseconds and more of CPU."""
+    # Imported late: only workers draw, and the codecs take their time to load.
+    from babysea_server.providers.sandbox.render import (
+        Scene,
+        frame_size,
+        render_image,
+        render_video,
+        video_frame_size,
+    )
+
     inputs = job["inputs"]
     prompt = behaviors.plain_prompt(str(inputs.get("generation_prompt", "")))
     seed = inputs.get("generation_seed")
