@@ -68,7 +68,8 @@ async def test_a_database_killed_under_load_comes_back_with_everything(system: S
     chance = random.Random(20260430)
     count, kills = 300, 2
     # A lost admission is decided once its deadline is over; the clients wait for that.
-    await system.up(BABYSEA_ADMISSION_DEADLINE_S="3")
+    # The sandbox keeps its jobs in the same database, so it is away as long.
+    await system.up(BABYSEA_ADMISSION_DEADLINE_S="3", BABYSEA_SUBMIT_TIMEOUT_S="15")
     outcome = Outcome()
     async with asyncio.TaskGroup() as group:
         group.create_task(insist(system.newcomer(), map(str, range(count)), outcome, clients=16))

@@ -79,6 +79,11 @@ async def test_a_newcomer_pastes_the_printed_lines_and_keeps_everything_over_a_r
         assert file.status_code == 200
         assert file.content
     assert "First generation" not in up.out
+    assert first_start["api_key"] not in up.out  # shown once; the lines to paste read it from the file
+    pasted = _PASTE.search(up.out)
+    assert pasted is not None
+    assert await asyncio.to_thread(_shell, pasted[1], tmp_path / "later") == ""
+    assert (tmp_path / "later" / "fox.jpg").read_bytes().startswith(b"\xff\xd8\xff")
     assert await up.stop() == 0
 
 

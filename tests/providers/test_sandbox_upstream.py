@@ -195,7 +195,7 @@ async def test_a_database_that_is_away_means_never_sent(tmp_path: Path) -> None:
     away = Database(f"postgresql:///none?host={tmp_path}", name="test", size=2)
     await away.open()
     with pytest.raises(NeverSentError):
-        await Desk(away).send(PROVIDER.build_submit(_job()))
+        await Desk(away).send(PROVIDER.build_submit(_job()), timeout_s=0.3)
     await away.close()
 
 

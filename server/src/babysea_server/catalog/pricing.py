@@ -10,6 +10,17 @@ from babysea_server.kit.money import MICROS_PER_CREDIT, round_micros
 
 #: Clips are drawn at 24 frames per second where a request counts frames and names no other rate.
 _FRAMES_PER_SECOND = 24
+#: All inputs that a price can depend on.
+_PRICED = (
+    "generation_output_number",
+    "generation_resolution",
+    "generation_quality",
+    "generation_generate_audio",
+    "generation_duration",
+    "generation_frames",
+    "generation_fps",
+)
+_QUOTES_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +50,16 @@ def quote(model: Model, inputs: Mapping[str, Any]) -> Quote:
     """
     if model.pricing is None:
         raise ValueError(f"{model.identifier} has no price")
+    priced = tuple([inputs.get(name) for name in _PRICED])
+    known: Quote | None = model.compiled.quotes.get(priced)
+    if known is None:
+        known = _quote(model, inputs)
+        if len(model.compiled.quotes) < _QUOTES_REMEMBERED:
+            model.compiled.quotes[priced] = known
+    return known
+
+
+def _quote(model: Model, inputs: Mapping[str, Any]) -> Quote:
     number = inputs.get("generation_output_number", 1)
     rate, resolution = _rate(model, inputs)
     rate_micro = rate * MICROS_PER_CREDIT

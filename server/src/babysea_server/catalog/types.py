@@ -98,9 +98,11 @@ class ModelSchema:
 
 @dataclass(slots=True)
 class CompiledBody:
-    """The compiled validator of a model's body; empty until the first request for the model."""
+    """What is worked out once for a model: its body's validator and prices; empty until the first request."""
 
     validator: jsonschema_rs.Draft202012Validator | None = None
+    quotes: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    """Prices by the inputs they depend on; see `pricing.quote`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

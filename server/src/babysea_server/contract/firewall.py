@@ -34,6 +34,7 @@ _SINGLE_HEADERS = frozenset(
 )
 _PORT = re.compile(r"[0-9]{0,5}")
 _MAX_LISTED = 50
+_PATHS_REMEMBERED = 4096
 
 
 class Admitted(Struct, frozen=True):
@@ -80,6 +81,8 @@ class _Region:
         self.paths = list(document["paths"])[:_MAX_LISTED]
         self._literal: dict[str, _Site] = {}
         self._templated: dict[tuple[int, str], list[_Site]] = {}
+        self._found: dict[bytes, tuple[_Site, dict[str, str]]] = {}
+        """Paths that were admitted lately: the same models and generations are asked for again and again."""
         for path, item in document["paths"].items():
             site = _compile_site(path, item)
             if not site.parameters:
@@ -92,6 +95,15 @@ class _Region:
 
     def find(self, raw: bytes) -> tuple[_Site, dict[str, str]]:
         """The site of a raw path and the values of its parameters. Raises BSE1010."""
+        found = self._found.get(raw)
+        if found is None:
+            found = self._find(raw)
+            if len(self._found) >= _PATHS_REMEMBERED:
+                self._found.clear()
+            self._found[raw] = found
+        return found
+
+    def _find(self, raw: bytes) -> tuple[_Site, dict[str, str]]:
         path = raw.decode("latin-1")
         site = self._literal.get(path)
         if site is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class Quickstart:
         self._connect_base = f"http://{_authority(connect, port)}"
         self._path = settings.data_path / "quickstart.json"
         self._dsn = dsn
+        self._key_is_new = False
         self.file: QuickstartFile | None = None
         self.first: str | None = None
         """How the first generation ended, in lines for people; None when there was none to make."""
@@ -79,7 +81,9 @@ class Quickstart:
         db = Database(self._dsn, name="babysea-up", size=2)
         await db.open()
         try:
-            account_id, secret = await self._known_key(db) or await self._new_key(db)
+            known = await self._known_key(db)
+            self._key_is_new = known is None
+            account_id, secret = known or await self._new_key(db)
         finally:
             await db.close()
         self.file = QuickstartFile(
@@ -139,9 +143,12 @@ class Quickstart:
                 self.first = f"First generation failed: {reason}"
 
     def text(self) -> str:
-        """What is printed when everything runs: the key and lines to paste."""
+        """What is printed when everything runs, and lines to paste; a key is shown when it is new, and only then."""
         assert self.file is not None
-        base, key = self.file.api_base, self.file.api_key
+        base, key, shown = self.file.api_base, self.file.api_key, self.file.api_key
+        if not self._key_is_new:
+            shown = "as before, in the file below"
+            key = f"""$(sed -n 's/.*"api_key": "\\(.*\\)".*/\\1/p' {shlex.quote(str(self._path))})"""
         first = "" if self.first is None else f"\n  {self.first}\n"
         fox = _paste(
             base,
@@ -163,7 +170,7 @@ class Quickstart:
   BabySea is running.
 {first}
   API base   {base}        (also api.us|eu|jp.localhost)
-  API key    {key}
+  API key    {shown}
   Region     {self.region}     Account {self.file.account_id}
   Kept in    {self._path}
 

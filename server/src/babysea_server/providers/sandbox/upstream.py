@@ -30,6 +30,7 @@ _CANCEL = re.compile(r"/v1/jobs/([^/]+)/cancel")
 _RENDERERS = 2
 _FOLLOWED_CLIP_S = 4.0
 _KEEP_DAYS = 7
+_DATABASE_PAUSE_S = 0.2
 _FORGET_MAX = 1000
 #: Queries at once at most: the pool is the worker's, whose lease must never wait behind thousands of polls.
 _QUERIES = 4
@@ -75,14 +76,25 @@ class SandboxUpstream:
         self._queries = asyncio.Semaphore(_QUERIES)
 
     async def send(self, request: Request, *, timeout_s: float, body_max: int) -> Answer:
-        """Answer one request of the adapter; see `Transport.send`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                answer = await self._answer(request)
-        except DatabaseUnavailableError as error:
-            raise (AnswerLostError if error.sent else NeverSentError)(str(error)) from error
-        except TimeoutError:
-            raise AnswerLostError("the sandbox took too long") from None
+        """Answer one request of the adapter; see `Transport.send`.
+
+        While its database is away the sandbox is slow, like a provider that restarts, not out of reach.
+        """
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + timeout_s
+        while True:
+            try:
+                async with asyncio.timeout_at(give_up_at):
+                    answer = await self._answer(request)
+                break
+            except DatabaseUnavailableError as error:
+                if error.sent:
+                    raise AnswerLostError(str(error)) from error
+                if loop.time() + _DATABASE_PAUSE_S > give_up_at:
+                    raise NeverSentError(str(error)) from error
+                await asyncio.sleep(_DATABASE_PAUSE_S)
+            except TimeoutError:
+                raise AnswerLostError("the sandbox took too long") from None
         if len(answer.body) > body_max:
             raise AnswerLostError(f"the answer is larger than {body_max} bytes")
         return answer
