@@ -205,3 +205,13 @@ async def test_an_item_waits_no_longer_than_the_batchers_patience() -> None:
     assert await sent == 1  # what a call has taken waits for the call
     assert await batcher.submit(4) == 4
     await batcher.close()
+
+
+async def test_an_item_that_comes_just_as_the_last_call_ends_is_not_left_behind() -> None:
+    async def call(items: Sequence[int]) -> list[int]:
+        return list(items)
+
+    batcher: Batcher[int, int] = Batcher(call, calls_max=1, patience_s=0.05)
+    for number in range(10):
+        assert await batcher.submit(number) == number
+    await batcher.close()

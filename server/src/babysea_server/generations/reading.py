@@ -20,7 +20,7 @@ class Reader:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._batcher: Batcher[_Question, Any] = Batcher(
-            self._read, batch_max=256, calls_max=4, queue_max=4096, patience_s=_PATIENCE_S
+            self._read, batch_max=256, calls_max=1, queue_max=4096, patience_s=_PATIENCE_S
         )
 
     async def get(self, account_id: UUID, generation_id: UUID) -> Any:

@@ -81,7 +81,8 @@ class Authenticator:
             raise _invalid_key()
         hash = hash_of(secret)
         entry = self._cache.get(hash)
-        if entry is None or self._clock.monotonic() - entry.loaded_at > self._ttl():
+        age = 0.0 if entry is None else self._clock.monotonic() - entry.loaded_at
+        if entry is None or (age > _TTL_DEAF_S and age > self._ttl()):
             entry = await self._load(hash)
         now = self._clock.now()
         if entry is None or (entry.ends_at is not None and entry.ends_at <= now):

@@ -107,9 +107,19 @@ class Batcher(Generic[Item, Result]):
     def _start(self) -> None:
         task = asyncio.get_running_loop().create_task(self._work())
         self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        task.add_done_callback(self._calls.discard)  # also one that was cancelled before its first step
 
     async def _work(self) -> None:
+        try:
+            await self._empty_queue()
+        finally:
+            # In the same turn of the loop in which the queue was seen empty: an item that comes later starts
+            # a call of its own.
+            task = asyncio.current_task()
+            assert task is not None
+            self._calls.discard(task)
+
+    async def _empty_queue(self) -> None:
         # Everything that becomes ready in this turn of the loop joins the first batch.
         await asyncio.sleep(0)
         while self._queue:
