@@ -38,7 +38,9 @@ async def submit(api: Api, key: str, outcome: Outcome, *, model: str = "sandbox/
     return False
 
 
-async def insist(api: Api, keys: Iterable[str], outcome: Outcome, *, clients: int) -> None:
+async def insist(
+    api: Api, keys: Iterable[str], outcome: Outcome, *, clients: int, model: str = "sandbox/image"
+) -> None:
     """Submit one generation for each key over some clients at once, each until it is accepted."""
     waiting = iter(keys)
 
@@ -46,7 +48,7 @@ async def insist(api: Api, keys: Iterable[str], outcome: Outcome, *, clients: in
         for key in waiting:
             accepted = False
             while not accepted:
-                accepted = await submit(api, key, outcome)
+                accepted = await submit(api, key, outcome, model=model)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):

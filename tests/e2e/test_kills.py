@@ -68,11 +68,14 @@ async def test_a_database_killed_under_load_comes_back_with_everything(system: S
     chance = random.Random(20260430)
     count, kills = 300, 2
     # A lost admission is decided once its deadline is over; the clients wait for that.
-    # The sandbox keeps its jobs in the same database, so it is away as long.
+    # The sandbox keeps its jobs in the same database: it is away as long, and what reached it while it died is
+    # certainly not there. So the model has more than one provider.
     await system.up(BABYSEA_ADMISSION_DEADLINE_S="3", BABYSEA_SUBMIT_TIMEOUT_S="15")
     outcome = Outcome()
     async with asyncio.TaskGroup() as group:
-        group.create_task(insist(system.newcomer(), map(str, range(count)), outcome, clients=16))
+        group.create_task(
+            insist(system.newcomer(), map(str, range(count)), outcome, clients=16, model="bfl/flux-schnell")
+        )
         for moment in sorted(chance.sample(range(1, count - 20), kills)):
             await system.reaches(_ACCEPTED, moment)
             killed = system.postmaster()
