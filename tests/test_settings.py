@@ -67,7 +67,7 @@ def test_options_beat_the_environment_which_beats_the_file_which_beats_the_defau
         3,
         "::2",
         3.0,
-        1,
+        2,
     )
 
 

@@ -101,7 +101,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     admission_batch: Annotated[int, Meta(ge=1, le=1024), _text("Requests decided in one database call.")] = (
         256
     )
-    admission_calls: Annotated[int, Meta(ge=1, le=16), _text("Admission calls in flight at once.")] = 1
+    admission_calls: Annotated[int, Meta(ge=1, le=16), _text("Admission calls in flight at once.")] = 2
     admission_deadline_s: Annotated[
         float, _Positive, _text("A request not admitted by then is answered BSE5002.")
     ] = 5.0

@@ -104,7 +104,7 @@ class Admissions:
         *,
         deadline_s: float = 5.0,
         batch_max: int = 256,
-        calls_max: int = 1,
+        calls_max: int = 2,
         queue_max: int = 2048,
     ) -> None:
         self._db = db

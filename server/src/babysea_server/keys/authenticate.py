@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -130,8 +131,8 @@ class Authenticator:
         self._cache[hash] = entry
         return entry
 
-    def _entry(self, row: Mapping[str, object], asked_at: float) -> _Entry:
-        key = store.ApiKey(**{name: row[name] for name in store.ApiKey.__slots__})  # type: ignore[arg-type]
+    def _entry(self, row: Any, asked_at: float) -> _Entry:
+        key = store.ApiKey(**{name: row[name] for name in store.ApiKey.__slots__})
         plan_name = row["plan"]
         principal = None
         if isinstance(plan_name, str):
