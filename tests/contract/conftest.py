@@ -12,7 +12,7 @@ from babysea_server.contract.gateway import Gateway
 from babysea_server.contract.openapi import ModelBody, build_document
 from babysea_server.contract.operations import OPERATIONS, regional_hosts
 from babysea_server.errors import AUTHENTICATION_FAILED, AUTHENTICATION_REQUIRED, ApiError
-from babysea_server.kit.calls import Call, Handler, Plan, Principal, Reply
+from babysea_server.kit.calls import Call, Handler, Plan, Principal, RateWindow, Reply
 from babysea_server.settings import REGIONS
 
 ALL_SCOPES = frozenset(operation.scope for operation in OPERATIONS)
@@ -79,6 +79,10 @@ class FakeKeys:
         return principal(region, self.scopes)
 
 
+async def no_limit(_principal: Principal) -> RateWindow | None:
+    return None
+
+
 async def echo(call: Call) -> Reply:
     """A handler that answers with what it was called with."""
     data = {"operation": call.operation_id, "region": call.region, "path": call.path, "query": call.query}
@@ -122,7 +126,13 @@ def make_gateway(firewall: Firewall, keys: FakeKeys, clock: TurnedClock) -> Call
     """Makes a gateway that serves every operation with one handler (default: `echo`)."""
 
     def make(handler: Handler = echo, **options: Any) -> Gateway:
-        parts: dict[str, Any] = {"authenticate": keys, "handlers": everywhere(handler), "clock": clock}
+        parts: dict[str, Any] = {
+            "authenticate": keys,
+            "take_rate": no_limit,
+            "record": lambda _request: None,
+            "handlers": everywhere(handler),
+            "clock": clock,
+        }
         return Gateway(firewall, **(parts | options))
 
     return make

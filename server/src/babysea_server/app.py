@@ -30,7 +30,7 @@ from babysea_server.generations.service import Generations
 from babysea_server.keys.authenticate import Authenticator
 from babysea_server.keys.routes import KeyRoutes
 from babysea_server.kit import json
-from babysea_server.kit.calls import Handler, Plan, Principal
+from babysea_server.kit.calls import Handler, Plan, Principal, RateWindow, ServedRequest
 from babysea_server.kit.clock import Clock, SystemClock
 from babysea_server.master_key import load_master_key
 from babysea_server.outputs.links import LinkSigner
@@ -183,6 +183,13 @@ class ApiRegion:
         await self.admission_db.close()
         await self.db.close()
 
+    async def take_rate(self, principal: Principal) -> RateWindow | None:
+        """Count a request against the account's rate."""
+        return None
+
+    def record(self, request: ServedRequest) -> None:
+        """Enter a request into the request log."""
+
     async def _balance(self, account_id: UUID) -> int:
         return await accounts.balance(self.db, account_id)
 
@@ -213,6 +220,8 @@ class Api:
         self.gateway = Gateway(
             Firewall(documents, hosts),
             self._authenticate,
+            self._take_rate,
+            self._record,
             {
                 (region.region, operation): handler
                 for region in self.regions.values()
@@ -246,6 +255,12 @@ class Api:
 
     async def _authenticate(self, region: str, authorization: str | None, client_ip: str) -> Principal:
         return await self.regions[region].authenticator.authenticate(authorization, client_ip)
+
+    async def _take_rate(self, principal: Principal) -> RateWindow | None:
+        return await self.regions[principal.region].take_rate(principal)
+
+    def _record(self, request: ServedRequest) -> None:
+        self.regions[request.principal.region].record(request)
 
     def _store_for(self, region: str) -> ObjectStore | None:
         found = self.regions.get(region)

@@ -16,7 +16,8 @@ class PlanError(ValueError):
 
 
 class _PlanRow(msgspec.Struct, forbid_unknown_fields=True):
-    monthly_credits: Annotated[int, Meta(ge=0)]
+    monthly_credits: Annotated[int, Meta(ge=0)] = 0
+    welcome_credits: Annotated[int, Meta(ge=0)] = 0
     requests_per_minute: Annotated[int, Meta(ge=1)] | None = None
     generations_in_flight: Annotated[int, Meta(ge=1)] | None = None
     keep_files_hours: Annotated[int, Meta(ge=1)] | None = None
@@ -35,6 +36,4 @@ def load_plans(path: Path | None = None) -> Mapping[str, Plan]:
             rows = msgspec.convert(tomllib.load(file), dict[str, _PlanRow])
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise PlanError(f"plans file {path}: {error}") from error
-    return {
-        name: Plan(name, row.requests_per_minute, row.generations_in_flight) for name, row in rows.items()
-    }
+    return {name: Plan(name=name, **msgspec.structs.asdict(row)) for name, row in rows.items()}

@@ -16,16 +16,17 @@ from starlette.types import Receive, Scope, Send
 from babysea_server.contract.cors import Headers, answer_headers, is_preflight, preflight_headers
 from babysea_server.contract.envelope import error_body, success_body
 from babysea_server.contract.firewall import Admitted, Firewall
-from babysea_server.contract.operations import OPERATIONS
+from babysea_server.contract.operations import OPERATIONS, Operation
 from babysea_server.db.pool import DatabaseUnavailableError
 from babysea_server.errors import (
     INSUFFICIENT_PERMISSIONS,
     INTERNAL_ERROR,
     PAYLOAD_TOO_LARGE,
+    RATE_LIMIT_EXCEEDED,
     SERVICE_UNAVAILABLE,
     ApiError,
 )
-from babysea_server.kit.calls import Call, Handler, Principal
+from babysea_server.kit.calls import Call, Handler, Principal, RateWindow, Reply, ServedRequest
 from babysea_server.kit.clock import Clock
 from babysea_server.kit.ids import request_id
 
@@ -35,6 +36,12 @@ DEADLINE_SECONDS = 30.0
 Authenticate = Callable[[str, str | None, str], Awaitable[Principal]]
 """(region, `Authorization` header, client address) to the caller. Raises ApiError."""
 
+TakeRate = Callable[[Principal], Awaitable[RateWindow | None]]
+"""Counts a request of the caller's account; None when its plan has no limit."""
+
+Record = Callable[[ServedRequest], None]
+"""Takes note of an authenticated request that was answered; never waits, never fails."""
+
 #: Accepting work has its own deadlines: cut off here, the caller could not tell whether it was accepted.
 _OWN_DEADLINE = frozenset({"generate"})
 _FIXED_HEADERS: Headers = [
@@ -43,7 +50,7 @@ _FIXED_HEADERS: Headers = [
     (b"x-content-type-options", b"nosniff"),
 ]
 _TRACE_FRAMES = 20
-_MESSAGES: Mapping[str, str] = {operation.id: operation.message for operation in OPERATIONS}
+_OPERATIONS: Mapping[str, Operation] = {operation.id: operation for operation in OPERATIONS}
 
 
 class _ClientGoneError(Exception):
@@ -54,6 +61,7 @@ class _Answer(NamedTuple):
     status: int
     headers: Headers
     body: bytes
+    error_code: str | None = None
 
 
 @dataclass(slots=True)
@@ -63,8 +71,11 @@ class _Progress:
     request_id: str
     started: float
     admitted: Admitted | None = None
-    authenticated: bool = False
+    client_ip: str = ""
+    principal: Principal | None = None
+    window: RateWindow | None = None
     handling: bool = False
+    replayed: bool = False
     body_seconds: float = 0.0
     """Time spent waiting for the client's body, which is not our share."""
     timings: dict[str, float] = field(default_factory=dict)
@@ -81,6 +92,8 @@ class Gateway:
     Args:
         firewall: decides which operation a request is.
         authenticate: finds the caller.
+        take_rate: counts the request against the account's rate.
+        record: keeps the request log.
         handlers: the operations that are served, by region and operation id.
         clock: the time of answers, and of `Server-Timing`.
         deadline_seconds: the longest that one request may take; accepting a generation limits itself.
@@ -92,6 +105,8 @@ class Gateway:
         self,
         firewall: Firewall,
         authenticate: Authenticate,
+        take_rate: TakeRate,
+        record: Record,
         handlers: Mapping[tuple[str, str], Handler],
         clock: Clock,
         *,
@@ -100,6 +115,8 @@ class Gateway:
         self.draining = False
         self._firewall = firewall
         self._authenticate = authenticate
+        self._take_rate = take_rate
+        self._record = record
         self._handlers = handlers
         self._clock = clock
         self._deadline_seconds = deadline_seconds
@@ -124,6 +141,7 @@ class Gateway:
         except Exception as error:
             answer = self._failure(error, progress)
         answer.headers.extend(answer_headers(request_headers))
+        self._note(answer, progress)
         await _send(send, answer)
 
     async def _answer(self, scope: Scope, receive: Receive, progress: _Progress) -> _Answer:
@@ -139,10 +157,10 @@ class Gateway:
         deadline = asyncio.timeout(self._deadline_seconds)
         try:
             async with deadline:
-                principal = await self._identify(admitted, scope)
-                progress.authenticated = True
+                principal = await self._identify(admitted, scope, progress)
                 progress.timings["auth"] = (self._clock.monotonic() - validated) * 1000
                 _check_scope(admitted, principal)
+                _check_rate(progress.window)
                 body = await self._read_body(admitted, receive, progress) if admitted.takes_body else b""
                 handler = self._handlers.get((admitted.region, admitted.operation_id))
                 if handler is None:
@@ -168,16 +186,18 @@ class Gateway:
             if deadline.expired():
                 raise _too_late(scope["method"], progress) from None
             raise
-        content = success_body(
-            progress.request_id, self._clock.now(), _MESSAGES[admitted.operation_id], reply
-        )
-        return self._complete(200, content, reply.headers, progress)
+        return self._success(reply, admitted, progress)
 
-    async def _identify(self, admitted: Admitted, scope: Scope) -> Principal:
+    async def _identify(self, admitted: Admitted, scope: Scope, progress: _Progress) -> Principal:
+        """The caller, whose account's rate has counted this request."""
         client = scope.get("client")
-        return await self._authenticate(
-            admitted.region, admitted.headers.get("authorization"), client[0] if client else ""
+        progress.client_ip = client[0] if client else ""
+        principal = await self._authenticate(
+            admitted.region, admitted.headers.get("authorization"), progress.client_ip
         )
+        progress.principal = principal
+        progress.window = await self._take_rate(principal)
+        return principal
 
     async def _read_body(self, admitted: Admitted, receive: Receive, progress: _Progress) -> bytes:
         """The whole body, never more than the limit. Raises BSE2010, or that the client is gone."""
@@ -200,6 +220,12 @@ class Gateway:
             more = message.get("more_body", False)
         progress.body_seconds = self._clock.monotonic() - started
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _success(self, reply: Reply, admitted: Admitted, progress: _Progress) -> _Answer:
+        progress.replayed = "idempotency-replayed" in reply.headers
+        message = _OPERATIONS[admitted.operation_id].message
+        content = success_body(progress.request_id, self._clock.now(), message, reply)
+        return self._complete(200, content, reply.headers, progress)
 
     def _failure(self, error: Exception, progress: _Progress) -> _Answer:
         if isinstance(error, ApiError):
@@ -231,7 +257,8 @@ class Gateway:
         elif status == 429 and "retry-after" not in headers:
             seconds = (error.details or {}).get("retry_after_seconds", 1)
             headers["retry-after"] = str(max(1, int(seconds)))
-        return self._complete(status, error_body(progress.request_id, error), headers, progress)
+        answer = self._complete(status, error_body(progress.request_id, error), headers, progress)
+        return answer._replace(error_code=error.spec.code)
 
     def _complete(self, status: int, body: bytes, extra: Mapping[str, str], progress: _Progress) -> _Answer:
         headers = [
@@ -239,14 +266,37 @@ class Gateway:
             (b"content-length", str(len(body)).encode()),
             (b"x-request-id", progress.request_id.encode()),
         ]
-        if progress.authenticated:
+        if progress.principal is not None:
             elapsed = self._clock.monotonic() - progress.started - progress.body_seconds
             phases = [f"{name};dur={milliseconds:.2f}" for name, milliseconds in progress.timings.items()]
             phases.append(f"total;dur={elapsed * 1000:.2f}")
             headers.append((b"server-timing", ", ".join(phases).encode()))
+        if progress.window is not None:
+            headers.extend(_rate_headers(progress.window))
         for name, value in extra.items():
             headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
         return _Answer(status, headers, body)
+
+    def _note(self, answer: _Answer, progress: _Progress) -> None:
+        """The request log's row; only requests of a known key have one."""
+        admitted, principal = progress.admitted, progress.principal
+        if admitted is None or principal is None:
+            return
+        self._record(
+            ServedRequest(
+                request_id=progress.request_id,
+                principal=principal,
+                method=progress.method,
+                endpoint=_OPERATIONS[admitted.operation_id].endpoint(admitted.path),
+                query=admitted.query,
+                status=answer.status,
+                error_code=answer.error_code,
+                replayed=progress.replayed,
+                client_ip=progress.client_ip,
+                headers=admitted.headers,
+                duration_s=self._clock.monotonic() - progress.started,
+            )
+        )
 
     def _log_failure(self, error: Exception, progress: _Progress) -> None:
         # The kind and the place, never the text: messages of exceptions quote the values they met.
@@ -274,6 +324,24 @@ def _check_scope(admitted: Admitted, principal: Principal) -> None:
             f"The key lacks the scope {admitted.scope}.",
             details={"required": admitted.scope, "granted": sorted(principal.scopes)},
         )
+
+
+def _check_rate(window: RateWindow | None) -> None:
+    if window is not None and window.exceeded:
+        # A window's end is known exactly; whoever waits for it is served.
+        raise ApiError(
+            RATE_LIMIT_EXCEEDED,
+            f"The account may send {window.limit} requests a minute; wait for the next minute.",
+            details={"retry_after_seconds": window.retry_after_s, "limit": window.limit},
+        )
+
+
+def _rate_headers(window: RateWindow) -> Headers:
+    return [
+        (b"x-ratelimit-limit", b"%d" % window.limit),
+        (b"x-ratelimit-remaining", b"%d" % window.remaining),
+        (b"x-ratelimit-reset", b"%d" % window.resets_at),
+    ]
 
 
 def _too_large() -> ApiError:

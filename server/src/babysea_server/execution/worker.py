@@ -3,10 +3,9 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -16,6 +15,7 @@ from babysea_server.catalog.catalog import Catalog
 from babysea_server.db.pool import Database, DatabaseUnavailableError
 from babysea_server.execution import store
 from babysea_server.execution.lease import Lease, LeaseLostError
+from babysea_server.execution.periodic import every
 from babysea_server.execution.run import Run, RunParts
 from babysea_server.execution.wakeup import CHANNEL
 from babysea_server.execution.writes import Writes, fault_of
@@ -90,10 +90,10 @@ class Worker:
         self._loops = [
             asyncio.create_task(self._claim_forever(), name="worker-claim"),
             asyncio.create_task(self._hold_lease(), name=_LEASE_TASK),
-            self._every("reap", third, self._reap),
-            self._every("expire", _EXPIRE_EVERY_S, self._expire),
-            self._every("forget", _FORGET_EVERY_S, lambda: store.forget_idempotency_keys(self._db)),
-            self._every("maintain", _MAINTAIN_EVERY_S, self._runner.maintain),
+            every("reap", third, self._reap, self._clock),
+            every("expire", _EXPIRE_EVERY_S, self._expire, self._clock),
+            every("forget", _FORGET_EVERY_S, lambda: store.forget_idempotency_keys(self._db), self._clock),
+            every("maintain", _MAINTAIN_EVERY_S, self._runner.maintain, self._clock),
         ]
 
     async def stop(self, *, within_s: float = 8.0) -> None:
@@ -266,19 +266,6 @@ class Worker:
             _log.warning("strays_freed", generations=freed)
 
     # ------------------------------------------------------------------------------- periodic work
-
-    def _every(self, name: str, seconds: float, work: Callable[[], Awaitable[Any]]) -> asyncio.Task[None]:
-        async def forever() -> None:
-            while True:
-                try:
-                    await work()
-                except _FAULTS as error:
-                    _log.warning("periodic_work_failed", work=name, error=fault_of(error))
-                except Exception:
-                    _log.exception("periodic_work_failed", work=name)
-                await self._clock.sleep(seconds)
-
-        return asyncio.create_task(forever(), name=f"worker-{name}")
 
     async def _reap(self) -> None:
         freed = await store.reap(self._db)

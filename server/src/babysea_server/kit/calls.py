@@ -11,11 +11,17 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an account may do at once. `None` means without limit."""
+    """What an account may do and what it gets. `None` means without limit."""
 
     name: str
     requests_per_minute: int | None
     generations_in_flight: int | None
+    monthly_credits: int = 0
+    """Credits added at the start of each period."""
+    welcome_credits: int = 0
+    """Credits added once in the life of an account."""
+    keep_files_hours: int | None = None
+    keep_records_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,40 @@ class Principal:
     created_at: datetime
     last_used_at: datetime | None
     expires_at: datetime | None
+
+
+class RateWindow(msgspec.Struct, frozen=True):
+    """Where an account stands in its present window, this request counted."""
+
+    limit: int
+    remaining: int
+    resets_at: int
+    """Unix seconds."""
+    retry_after_s: int
+    """Whole seconds until then, at least 1."""
+    exceeded: bool
+
+
+class ServedRequest(msgspec.Struct, frozen=True):
+    """One authenticated request that has been answered, as the request log keeps it.
+
+    Values come as the client sent them; whoever writes them down shortens and hashes.
+    """
+
+    request_id: str
+    principal: Principal
+    method: str
+    endpoint: str
+    """Usage template, e.g. `POST /v1/generate/image/{model_identifier}`."""
+    query: Mapping[str, Any]
+    """Admitted parameters, typed."""
+    status: int
+    error_code: str | None
+    replayed: bool
+    client_ip: str
+    headers: Mapping[str, str]
+    """Request headers by lower-case name."""
+    duration_s: float
 
 
 class Call(msgspec.Struct):

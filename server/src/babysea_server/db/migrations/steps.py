@@ -6,8 +6,13 @@ from alembic import op
 
 
 def run_sql(*names: str) -> None:
-    """Run each named file of `versions/` as it is, inside the migration's transaction."""
-    directory = resources.files("babysea_server.db.migrations") / "versions"
+    """Run each named file as it is, inside the migration's transaction.
+
+    `versions/` holds steps, which are never changed once they are released; `functions/` holds the functions of
+    the database in their present form. A step that needs a function changed runs its file again. PL/pgSQL looks
+    at a body when it is called, so an early step may run a file that names what a later one brings.
+    """
+    directory = resources.files("babysea_server.db.migrations")
     connection = op.get_bind()
     for name in names:
         script = (directory / name).read_text(encoding="utf-8")

@@ -214,3 +214,14 @@ CREATE TRIGGER ledger_is_append_only BEFORE UPDATE OR DELETE ON ledger
     FOR EACH ROW EXECUTE FUNCTION refuse_ledger_change();
 CREATE TRIGGER ledger_is_never_truncated BEFORE TRUNCATE ON ledger
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_ledger_change();
+
+-- ---------------------------------------------------------------------------------------------- admission
+
+CREATE TYPE admission_result AS ENUM (  -- ordered by precedence
+    'account_gone',          -- the account no longer exists
+    'key_reused',            -- the idempotency key stands for a different request
+    'replayed',              -- the idempotency key stands for this request: here is its generation
+    'over_concurrency',      -- the plan's number of generations is in flight
+    'insufficient_credits',  -- the balance does not cover the cost
+    'accepted'               -- written: generation, first attempt id, reserve, idempotency key
+);

@@ -7,4 +7,4 @@ down_revision = None
 
 
 def upgrade() -> None:
-    run_sql("0001_foundation.sql", "0001_admission.sql", "0001_settlement.sql")
+    run_sql("versions/0001_foundation.sql", "functions/admission.sql", "functions/settlement.sql")

@@ -7,4 +7,4 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    run_sql("0002_sandbox.sql")
+    run_sql("versions/0002_sandbox.sql")

@@ -4,7 +4,7 @@
 -- What lost the race (canceled meanwhile, expired, leased to another) is simply not among the returned rows.
 -- Locks are taken in the same order as at admission: accounts by id, then generations.
 
-CREATE FUNCTION settle_generations_v1(
+CREATE OR REPLACE FUNCTION settle_generations_v1(
     p_worker      uuid,                -- NULL: decided outside a lease (cancel, expiry)
     p_ids         uuid[],
     p_accounts    uuid[],

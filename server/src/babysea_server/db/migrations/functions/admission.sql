@@ -7,16 +7,7 @@
 -- Past p_deadline the call writes nothing: a caller that lost the connection can be certain, once the
 -- deadline is over, that a request it cannot find was not and will not be accepted.
 
-CREATE TYPE admission_result AS ENUM (  -- ordered by precedence
-    'account_gone',          -- the account no longer exists
-    'key_reused',            -- the idempotency key stands for a different request
-    'replayed',              -- the idempotency key stands for this request: here is its generation
-    'over_concurrency',      -- the plan's number of generations is in flight
-    'insufficient_credits',  -- the balance does not cover the cost
-    'accepted'               -- written: generation, first attempt id, reserve, idempotency key
-);
-
-CREATE FUNCTION admit_generations_v1(
+CREATE OR REPLACE FUNCTION admit_generations_v1(
     p_deadline     timestamptz,
     p_ids          uuid[],
     p_accounts     uuid[],
@@ -113,10 +104,13 @@ BEGIN
             unwritten := unwritten + 1;
             found_ids[request.n] := request.id;
             IF request.key IS NOT NULL THEN
-                INSERT INTO idempotency_keys AS k (account_id, key, fingerprint, generation_id)
-                VALUES (request.account_id, request.key, request.fingerprint, request.id)
+                INSERT INTO idempotency_keys AS k (account_id, key, fingerprint, generation_id, prediction_id,
+                                                   provider_order)
+                VALUES (request.account_id, request.key, request.fingerprint, request.id,
+                        p_predictions[request.n], string_to_array(p_orders[request.n], ','))
                 ON CONFLICT (account_id, key) DO UPDATE  -- only a key older than 24 hours gets here
                 SET fingerprint = excluded.fingerprint, generation_id = excluded.generation_id,
+                    prediction_id = excluded.prediction_id, provider_order = excluded.provider_order,
                     created_at = excluded.created_at;
             END IF;
         END IF;
@@ -158,11 +152,16 @@ BEGIN
              WITH ORDINALITY AS u (result, generation_id, balance, in_flight, n);
     ELSE
         RETURN QUERY
-        SELECT u.n, u.result, u.generation_id, g.model, g.provider_order, g.prediction_id, g.status, u.balance,
+        -- The answer stands beside the key, so that it can be repeated when the generation is deleted by now.
+        SELECT u.n, u.result, u.generation_id, u.model, k.provider_order, k.prediction_id, g.status, u.balance,
                u.in_flight
-        FROM unnest(results, found_ids, balances, in_flights)
-             WITH ORDINALITY AS u (result, generation_id, balance, in_flight, n)
-        -- One look-up for each replay, by key: the planner must not think of reading the table.
+        FROM unnest(results, found_ids, p_accounts, p_keys, p_models, balances, in_flights)
+             WITH ORDINALITY AS u (result, generation_id, account_id, key, model, balance, in_flight, n)
+        -- Look-ups by key for each replay: the planner must not think of reading the tables.
+        LEFT JOIN LATERAL (
+            SELECT * FROM idempotency_keys WHERE account_id = u.account_id AND key = u.key AND u.result = 'replayed'
+            OFFSET 0
+        ) AS k ON true
         LEFT JOIN LATERAL (
             SELECT * FROM generations WHERE id = u.generation_id AND u.result = 'replayed' OFFSET 0
         ) AS g ON true;
@@ -175,7 +174,7 @@ END $$;
 -- all that was admitted, however long a commit took, and knows that nothing follows: an admission that gets
 -- them later finds the deadline over. Both read the same clock, the database's.
 
-CREATE FUNCTION admitted_generations_v1(
+CREATE OR REPLACE FUNCTION admitted_generations_v1(
     p_deadline timestamptz,  -- what the admission was called with
     p_accounts uuid[],
     p_ids      uuid[],

@@ -1,0 +1,17 @@
+"""What the whole contract needs: usage, limits, rotation and periods, removal of files and records."""
+
+from babysea_server.db.migrations.steps import run_sql
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    run_sql(
+        "versions/0003_keys_and_plans.sql",
+        "versions/0003_limits.sql",
+        "versions/0003_removal.sql",
+        "versions/0003_usage.sql",
+        "functions/admission.sql",
+        "functions/usage.sql",
+    )
