@@ -199,10 +199,7 @@ def _success_response(operation: Operation) -> dict[str, Any]:
 
 def _error_response(status: int, rows: Sequence[ErrorSpec]) -> dict[str, Any]:
     names = ["X-Request-Id", "Server-Timing"]
-    if status == 401:
-        names.append("WWW-Authenticate")
-    if status == 429:
-        names += _RATE_HEADERS
+    names += ["WWW-Authenticate"] if status == 401 else _RATE_HEADERS
     if status in (409, 429, 503):
         names.append("Retry-After")
     return {
@@ -212,7 +209,11 @@ def _error_response(status: int, rows: Sequence[ErrorSpec]) -> dict[str, Any]:
             "application/json": {
                 "schema": reference(ErrorEnvelope.__name__),
                 "examples": {
-                    row.code: {"summary": row.when.replace("`", ""), "value": _error_example(row)}
+                    row.code: {
+                        "summary": row.when.replace("`", ""),
+                        "description": row.remedy,
+                        "value": _error_example(row),
+                    }
                     for row in rows
                 },
             }
