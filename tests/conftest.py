@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from tests.contract.published import judge
 from tests.support import Customer, Deployment, make_customer
 
 from babysea_server.app import Api, RegistryFactory, Workers, build_shared, sandbox_registry
@@ -73,7 +74,8 @@ async def make_deployment(dsn: str, tmp_path: Path) -> AsyncIterator[MakeDeploym
     """Build an API and a worker of region us on the test's database, in this process.
 
     Keyword arguments are settings; `registries` replaces who calls providers, `worker=False` leaves the worker
-    out. HTTP goes through the ASGI app; nothing in between is replaced.
+    out. HTTP goes through the ASGI app; nothing in between is replaced, and every answer must be one that the
+    published document describes.
     """
     async with AsyncExitStack() as stack:
 
@@ -112,6 +114,8 @@ async def _deployment(
     transport = httpx.ASGITransport(app=api)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            document = await client.get("/openapi.json")
+            client.event_hooks = {"response": [judge(document.content)]}
             yield Deployment(settings, api, workers, api.regions["us"].db, client)
     finally:
         if workers is not None:

@@ -4,8 +4,8 @@ import asyncio
 from uuid import UUID
 
 from tests.conftest import MakeDeployment
+from tests.contract.published import Published, answer_of
 from tests.generations import admitting
-from tests.generations.openapi import Published, answer_of
 from tests.support import Customer, make_customer
 
 

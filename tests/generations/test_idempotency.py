@@ -8,8 +8,8 @@ from uuid import UUID
 import httpx
 import pytest
 from tests.conftest import MakeDeployment
+from tests.contract.published import Published, answer_of
 from tests.generations import admitting
-from tests.generations.openapi import Published, answer_of
 from tests.support import Customer, Deployment, make_customer
 
 BODY: dict[str, Any] = {"generation_prompt": "a test", "generation_output_number": 1}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.contract.asgi import JSON, Answer, ask, http_scope
-from tests.generations.openapi import Published
+from tests.contract.published import Published
 from tests.support import Customer, Deployment
 
 IMAGE = "/v1/generate/image/sandbox/image"

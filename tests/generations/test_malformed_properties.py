@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.contract.asgi import ask, http_scope
-from tests.generations.openapi import Published
+from tests.contract.published import Published
 from tests.support import Customer, Deployment
 
 from babysea_server.contract.operations import OPERATIONS

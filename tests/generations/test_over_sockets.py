@@ -12,9 +12,9 @@ import pytest
 import uvicorn
 from tests.conftest import MakeDeployment
 from tests.contract.asgi import Answer
+from tests.contract.published import Published
 from tests.generations import admitting
 from tests.generations.conftest import Hold, backends_waiting
-from tests.generations.openapi import Published
 from tests.support import Customer, Deployment, eventually, make_customer
 
 PATH = "/v1/generate/image/sandbox/image"

@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from tests.conftest import MakeDeployment
+from tests.contract.published import Published, answer_of
 from tests.generations import admitting
-from tests.generations.openapi import Published, answer_of
 from tests.support import Customer, Deployment, make_customer
 
 UNFINISHED = {

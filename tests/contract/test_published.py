@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.contract.asgi import Answer
-from tests.generations.openapi import Published, to_json_schema
+from tests.contract.published import Published, to_json_schema
 
 from babysea_server.contract.openapi import build_document
 

@@ -1,6 +1,9 @@
 """Holding answers against the published document: status, headers, body; nothing missing and nothing extra."""
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -9,11 +12,10 @@ from tests.contract.asgi import Answer
 
 Schema = dict[str, Any]
 
-#: Headers of the connection and of browsers, and the timing that errors carry too: the document leaves them out.
+#: Headers of the connection and of browsers: the document leaves them out.
 _UNDOCUMENTED = frozenset(
     (
-        *("content-type", "content-length", "cache-control", "x-content-type-options", "connection"),
-        *("date", "server-timing"),
+        *("content-type", "content-length", "cache-control", "x-content-type-options", "connection", "date"),
         *("access-control-allow-origin", "access-control-expose-headers"),
     )
 )
@@ -23,7 +25,7 @@ class Published:
     """An OpenAPI 3.0.3 document as a judge of answers."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        self._document = document
+        self.document = document
         components = document["components"]["schemas"]
         self._components = {name: to_json_schema(schema) for name, schema in components.items()}
         self._operations = {
@@ -31,7 +33,24 @@ class Published:
             for item in document["paths"].values()
             for operation in item.values()
         }
+        self._sites = [
+            (method.upper(), re.compile(_pattern(path, operation)), operation["operationId"])
+            for path, item in document["paths"].items()
+            for method, operation in item.items()
+        ]
+        self._inputs = {
+            schema["x-babysea-model"]: frozenset(schema.get("properties", ()))
+            for schema in components.values()
+            if "x-babysea-model" in schema
+        }
         self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
+
+    def operation_at(self, method: str, path: str) -> str | None:
+        """The id of the operation that a request asks for, or None where there is none."""
+        for verb, pattern, operation in self._sites:
+            if verb == method and pattern.fullmatch(path):
+                return str(operation)
+        return None
 
     def check(self, operation: str | None, answer: Answer) -> None:
         """Assert that an answer is one that the document describes.
@@ -54,6 +73,10 @@ class Published:
         faults = [f"{error.instance_path}: {error.message}" for error in validator.iter_errors(answer.json)]
         assert not faults, f"{name}: {faults} in {answer.body!r}"
         assert answer.json["request_id"] == answer.headers["x-request-id"]
+        if operation in ("get_generation", "list_generations") and answer.status == 200:
+            data = answer.json["data"]
+            for generation in data.get("generations", [data]):
+                self._check_inputs(generation)
         if name.startswith("Error"):
             shown = response["content"][media_type]["examples"]
             assert answer.code in shown, f"{answer.code} is not documented for status {answer.status}"
@@ -61,8 +84,15 @@ class Published:
             for member in ("type", "retryable"):
                 assert answer.json["error"][member] == example[member]
 
+    def _check_inputs(self, generation: Mapping[str, Any]) -> None:
+        """The one open object: beside its own members it holds the model's inputs and nothing else."""
+        members = self.document["components"]["schemas"]["GenerationData"]["properties"].keys()
+        inputs = self._inputs.get(generation["model_identifier"], frozenset())
+        extra = generation.keys() - members - inputs
+        assert not extra, f"undocumented members of a generation: {extra}"
+
     def _response(self, name: str) -> Mapping[str, Any]:
-        responses: Mapping[str, Mapping[str, Any]] = self._document["components"]["responses"]
+        responses: Mapping[str, Mapping[str, Any]] = self.document["components"]["responses"]
         if name.startswith("Error"):
             assert name in responses, f"no operation documents {name}"
             return responses[name]
@@ -75,7 +105,7 @@ class Published:
         assert not extra, f"undocumented headers: {extra}"
         for lower, name in documented.items():
             if lower in answer.headers:
-                schema = self._document["components"]["headers"][name]["schema"]
+                schema = self.document["components"]["headers"][name]["schema"]
                 text = answer.headers[lower]
                 value = int(text) if schema["type"] == "integer" else text
                 assert jsonschema_rs.is_valid(to_json_schema(schema), value), f"{name}: {text}"
@@ -85,6 +115,42 @@ class Published:
             whole = {**to_json_schema(schema), "components": {"schemas": self._components}}
             self._validators[name] = jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
         return self._validators[name]
+
+
+def judge(document: bytes) -> Callable[[httpx.Response], Awaitable[None]]:
+    """A response hook for httpx that holds every answer under `/v1` against `/openapi.json`."""
+    published = _published(document)
+
+    async def check(response: httpx.Response) -> None:
+        request = response.request
+        path = request.url.raw_path.partition(b"?")[0].decode("latin-1")
+        if not path.startswith("/v1/") or request.method == "OPTIONS":
+            return
+        await response.aread()
+        published.check(published.operation_at(request.method, path), answer_of(response))
+
+    return check
+
+
+@lru_cache(maxsize=8)
+def _published(document: bytes) -> Published:
+    """Compiled once: the deployments of a run publish few different documents."""
+    return Published(json.loads(document))
+
+
+def _pattern(path: str, operation: Mapping[str, Any]) -> str:
+    """A documented path as a pattern: each parameter is what its schema says."""
+    schemas = {parameter["name"]: parameter["schema"] for parameter in operation.get("parameters", ())}
+
+    def text(segment: str) -> str:
+        if not segment.startswith("{"):
+            return re.escape(segment)
+        schema = schemas[segment[1:-1]]
+        if "enum" in schema:
+            return f"(?:{'|'.join(map(re.escape, schema['enum']))})"
+        return f"(?:{schema['pattern'].removeprefix('^').removesuffix('$')})"
+
+    return "/".join(map(text, path.split("/")))
 
 
 def to_json_schema(schema: Mapping[str, Any]) -> Schema:
