@@ -16,7 +16,8 @@ Schema = dict[str, Any]
 _UNDOCUMENTED = frozenset(
     (
         *("content-type", "content-length", "cache-control", "x-content-type-options", "connection", "date"),
-        *("access-control-allow-origin", "access-control-expose-headers"),
+        *("access-control-allow-origin", "access-control-expose-headers", "content-security-policy"),
+        *("cross-origin-resource-policy", "referrer-policy", "x-frame-options", "strict-transport-security"),
     )
 )
 

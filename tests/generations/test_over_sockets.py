@@ -2,17 +2,16 @@
 
 import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Any
 
-import httptools
 import pytest
-import uvicorn
 from tests.conftest import MakeDeployment
+from tests.contract import sockets
 from tests.contract.asgi import Answer
 from tests.contract.published import Published
+from tests.contract.sockets import serving
 from tests.generations import admitting
 from tests.generations.conftest import Hold, backends_waiting
 from tests.support import Customer, Deployment, eventually, make_customer
@@ -24,59 +23,11 @@ ADMISSION = "babysea-admission"
 Exchange = Callable[..., Coroutine[Any, Any, list[Answer]]]
 
 
-class Server(uvicorn.Server):
-    """uvicorn that leaves the test process's signals alone."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-class Answers:
-    """Reads answers off a socket; httptools calls the `on_` methods."""
-
-    def __init__(self) -> None:
-        self.done: list[Answer] = []
-        self._headers: dict[str, str] = {}
-        self._body = b""
-        self._parser = httptools.HttpResponseParser(self)
-
-    def feed(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode().lower()] = value.decode("latin-1")
-
-    def on_body(self, body: bytes) -> None:
-        self._body += body
-
-    def on_message_complete(self) -> None:
-        self.done.append(Answer(self._parser.get_status_code(), self._headers, self._body))
-        self._headers, self._body = {}, b""
-
-
 @pytest.fixture
 async def port(api: Deployment) -> AsyncIterator[int]:
-    """The API on a free port of loopback, with the settings of the real process that matter to framing."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        api.api,
-        loop="none",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=5,
-    )
-    server = Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    number: int = listener.getsockname()[1]
-    yield number
-    server.should_exit = True
-    await serving
+    """The API on a free port of loopback."""
+    async with serving(api.api) as number:
+        yield number
 
 
 @pytest.fixture
@@ -87,23 +38,7 @@ async def published(api: Deployment) -> Published:
 @pytest.fixture
 def exchange(port: int) -> Exchange:
     """Send bytes and read so many answers; closed before that is a failure."""
-
-    async def send(*parts: bytes, answers: int = 1) -> list[Answer]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        parser = Answers()
-        try:
-            for part in parts:
-                writer.write(part)
-                await writer.drain()
-            while len(parser.done) < answers:
-                data = await asyncio.wait_for(reader.read(65536), 30)
-                assert data, f"closed after {len(parser.done)} answers"
-                parser.feed(data)
-        finally:
-            writer.close()
-        return parser.done
-
-    return send
+    return partial(sockets.exchange, f"http://127.0.0.1:{port}")
 
 
 def head(customer: Customer, *lines: str, target: str = f"POST {PATH}", host: str = "localhost") -> bytes:
