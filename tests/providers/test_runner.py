@@ -25,7 +25,7 @@ from babysea_server.providers.base import (
     Unclear,
 )
 from babysea_server.providers.registry import Registry, Route, everywhere
-from babysea_server.providers.runner import OutputUnavailableError, Runner
+from babysea_server.providers.runner import Cancellation, OutputUnavailableError, Runner
 
 MODEL = load_catalog(None).models["bfl/flux-schnell"]
 JOB = Job(UUID(int=1), "fal", MODEL, {})
@@ -162,7 +162,7 @@ async def test_who_is_not_configured_is_never_asked() -> None:
     assert isinstance(refused, Refused)
     assert refused.failure is Failure.NEVER_SENT
     assert await nobody.poll(JOB, TICKET) == Running()
-    assert await nobody.cancel(JOB, TICKET) is False
+    assert await nobody.cancel(JOB, TICKET) is Cancellation.NOT_SUPPORTED
     assert await nobody.reconcile(JOB) == Unclear()
     assert nobody.adapter_name("fal") == "fal"
     with pytest.raises(OutputUnavailableError):
@@ -177,14 +177,22 @@ async def test_a_poll_on_a_broken_line_means_nothing(error: Exception) -> None:
     assert await one.poll(JOB, TICKET) == Refused(Failure.FAILED, "boom")
 
 
-async def test_a_cancel_has_three_seconds_and_is_asked_once() -> None:
-    wire = Wire(cancel=[b"stopped", b"too late", AnswerLostError("x")])
+async def test_a_cancel_has_three_seconds_is_asked_once_and_tells_how_far_it_came() -> None:
+    wire = Wire(cancel=[b"stopped", b"too late", AnswerLostError("x"), ValueError("x"), NeverSentError("x")])
     one = runner(wire)
-    assert [await one.cancel(JOB, TICKET) for _ in range(3)] == [True, False, False]
+    endings = [await one.cancel(JOB, TICKET) for _ in range(5)]
+    assert endings == [
+        Cancellation.CONFIRMED,
+        Cancellation.SENT,
+        Cancellation.SENT,
+        Cancellation.SENT,  # a transport that fails otherwise may have sent it
+        Cancellation.NOT_SENT,
+    ]
+    assert [ending.sent for ending in endings] == [True, True, True, True, False]
     assert {timeout for _, timeout, _ in wire.sent} == {3.0}
     wire.offers = False
-    assert await one.cancel(JOB, TICKET) is False
-    assert wire.count("cancel") == 3
+    assert await one.cancel(JOB, TICKET) is Cancellation.NOT_SUPPORTED
+    assert wire.count("cancel") == 5
 
 
 async def test_reconciliation_is_repeated_and_then_unclear() -> None:

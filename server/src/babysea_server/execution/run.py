@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import structlog
@@ -35,7 +36,7 @@ from babysea_server.providers.base import (
     Refused,
     Running,
 )
-from babysea_server.providers.runner import OutputUnavailableError, Runner
+from babysea_server.providers.runner import Cancellation, OutputUnavailableError, Runner
 
 _log = structlog.get_logger(__name__)
 
@@ -102,6 +103,8 @@ class Run:
         self._parts = parts
         self._holding = False
         self._stopping = False
+        self._storing = False
+        self._dropped = False
         self._log = _log.bind(generation_id=str(claim.id), model=claim.model)
 
     @property
@@ -117,6 +120,14 @@ class Run:
     def stop(self) -> None:
         """Go no further than the next safe place."""
         self._stopping = True
+
+    def drop(self) -> bool:
+        """The generation has ended without this run, e.g. it was canceled: ask and fetch nothing more.
+
+        Returns whether the task may be cancelled now; else the run ends by itself as soon as it may.
+        """
+        self._dropped = True
+        return not (self._holding or self._storing)
 
     async def execute(self) -> None:
         """Run to the end.
@@ -196,6 +207,9 @@ class Run:
     async def _submit(self, attempt: _Attempt) -> Accepted | Finished | Refused:
         """Buy once. Runs without interruption, and persists an upstream id before it returns."""
         self._parts.lease.check()
+        if self._dropped:
+            await self._leave(attempt, "discarded", cost=0)
+            raise LeaseLostError
         answer = await self._parts.runner.submit(attempt.job)
         if (
             isinstance(answer, Refused)
@@ -205,7 +219,8 @@ class Run:
         ):
             await self._parts.clock.sleep(answer.retry_after_s)
             self._parts.lease.check()
-            answer = await self._parts.runner.submit(attempt.job)
+            if not self._dropped:
+                answer = await self._parts.runner.submit(attempt.job)
         if isinstance(answer, Refused) and answer.failure is Failure.OUTCOME_UNKNOWN:
             answer = await self._reconcile(attempt, answer)
         if isinstance(answer, Accepted):
@@ -230,14 +245,20 @@ class Run:
                 upstream=None if accepted.state is None else dict(accepted.state),
             )
         )
-        if standing == "ours":
+        if standing == "ours" and not self._dropped:
             return self._safe()
-        if standing == "over":
+        if standing != "taken":
             # The generation itself ended (canceled, expired) while we were buying: nobody else cleans up.
-            cancelled = await self._parts.runner.cancel(attempt.job, accepted)
-            end = ResolvedAttempt(attempt.record.id, "cancelled" if cancelled else "discarded")
-            await self._parts.writes.discard(Resolution(self._claim.id, self._claim.fence, end))
+            ending = await self._parts.runner.cancel(attempt.job, accepted)
+            await self._leave(attempt, "cancelled" if ending is Cancellation.CONFIRMED else "discarded")
         raise LeaseLostError
+
+    async def _leave(
+        self, attempt: _Attempt, outcome: Literal["cancelled", "discarded"], *, cost: int | None = None
+    ) -> None:
+        """End an attempt whose generation ended without it."""
+        end = ResolvedAttempt(attempt.record.id, outcome, cost=cost)
+        await self._parts.writes.discard(Resolution(self._claim.id, self._claim.fence, end))
 
     async def _resume(self, attempt: _Attempt) -> "_Success | _Defeat":
         """Take over an open attempt of a worker that is gone. It is never submitted blindly again."""
@@ -286,7 +307,8 @@ class Run:
             if not isinstance(answer, Running):
                 return answer
             if clock.monotonic() >= attempt.ends_at:
-                stopped = await self._parts.runner.cancel(attempt.job, ticket)
+                asked = await self._parts.runner.cancel(attempt.job, ticket)
+                stopped = asked is Cancellation.CONFIRMED
                 ending = "it confirmed that it stopped" if stopped else "it did not confirm that it stopped"
                 return Refused(Failure.TIMED_OUT, f"too slow; {ending}")
             suggested = answer.poll_after_s
@@ -308,9 +330,16 @@ class Run:
         code = None
         try:
             for index, output in enumerate(finished.outputs):
+                self._still_wanted()
                 data = await parts.runner.fetch(attempt.job, output, body_max=_OUTPUT_MAX[claim.media])
                 stored.append(await self._keep(attempt, index, data))
+            self._still_wanted()
             return _Success(attempt, finished, stored)
+        except (LeaseLostError, asyncio.CancelledError):
+            await self._throw_away(stored)
+            if self._dropped:
+                await self._leave(attempt, "discarded", cost=_not_negative(finished.cost_micro))
+            raise
         except (OutputUnavailableError, BadOutputError) as error:
             message = str(error)
         except StorageError as error:
@@ -323,6 +352,8 @@ class Run:
         clock = self._parts.clock
         give_up_at = max(attempt.ends_at, clock.monotonic() + _STORAGE_PATIENCE_S)
         while True:
+            # Interrupted halfway, it could not be told whether there is a file to be deleted.
+            self._storing = True
             try:
                 return await keep(
                     self._parts.store,
@@ -337,7 +368,10 @@ class Run:
                 self._log.warning("output_not_stored", error=str(error))
                 if clock.monotonic() >= give_up_at:
                     raise
-                await clock.sleep(_STORAGE_PAUSE_S)
+            finally:
+                self._storing = False
+            self._still_wanted()
+            await clock.sleep(_STORAGE_PAUSE_S)
 
     # ------------------------------------------------------------------------------- the end
 
@@ -409,10 +443,19 @@ class Run:
         tried = {attempt.provider for attempt in failed}
         return next((name for name in self._claim.provider_order if name not in tried), None)
 
+    def _still_wanted(self) -> None:
+        """Before the next piece of work on an output.
+
+        Raises:
+            LeaseLostError: the generation has ended without this run.
+        """
+        if self._dropped:
+            raise LeaseLostError
+
     def _safe(self) -> None:
         """Everything that is known is in the database: here the run may end."""
         self._holding = False
-        if self._stopping:
+        if self._stopping or self._dropped:
             raise asyncio.CancelledError
 
 

@@ -140,8 +140,8 @@ WITH asked AS (
                          $9::text[])
         AS u (id, generation_id, account_id, fence, model, attempt_order, provider, adapter)
 ), opened AS (
-    INSERT INTO attempts (id, generation_id, account_id, model, attempt_order, provider, adapter)
-    SELECT u.id, u.generation_id, u.account_id, u.model, u.attempt_order, u.provider, u.adapter
+    INSERT INTO attempts (id, generation_id, account_id, model, attempt_order, provider, adapter, estimated_cost)
+    SELECT u.id, u.generation_id, u.account_id, u.model, u.attempt_order, u.provider, u.adapter, g.reserved
     FROM asked u JOIN generations g ON g.id = u.generation_id
     WHERE g.worker_id = $1 AND g.fence = u.fence AND g.status IN ('pending', 'processing')
     ON CONFLICT (id) DO NOTHING RETURNING id
@@ -241,7 +241,8 @@ WITH {_ASKED}, ours AS (
     WHERE g.worker_id = $9 AND g.fence = u.fence AND g.status IN ('pending', 'processing')
 ), resolved AS (
     UPDATE attempts a SET outcome = u.outcome, failure = u.failure, error_code = u.error_code,
-        error_message = u.error_message, estimated_cost = coalesce(u.cost, a.estimated_cost), resolved_at = now()
+        error_message = u.error_message, resolved_at = now(),
+        estimated_cost = attempt_cost_v1(u.cost, a.estimated_cost, u.outcome, u.failure)
     FROM asked u JOIN ours ON ours.id = u.generation_id
     WHERE a.id = u.id AND a.outcome = 'pending'
 )
@@ -253,6 +254,10 @@ async def resolve_attempts(db: Database, worker_id: UUID, resolutions: Sequence[
     """End attempts whose generation goes on with another; False where the generation is no longer ours."""
     rows = await db.fetch(_RESOLVE, *_columns_of(resolutions), worker_id)
     ours = {row["id"] for row in rows}
+    # A statement of its own, because it must see what ended the generation meanwhile.
+    late = [resolution for resolution in resolutions if resolution.generation_id not in ours]
+    if late:
+        await discard_attempts(db, late)
     return [resolution.generation_id in ours for resolution in resolutions]
 
 
@@ -261,11 +266,15 @@ WITH {_ASKED}, discarded AS (
     UPDATE attempts a SET
         outcome = CASE u.outcome WHEN 'used' THEN 'discarded' ELSE u.outcome END,
         failure = u.failure, error_code = u.error_code, error_message = u.error_message,
-        estimated_cost = coalesce(u.cost, a.estimated_cost), resolved_at = now()
+        estimated_cost = attempt_cost_v1(u.cost, a.estimated_cost, u.outcome, u.failure), resolved_at = now()
     FROM asked u
     -- While the generation is in flight the attempt belongs to whoever resumes it.
     WHERE a.id = u.id AND a.outcome = 'pending' AND NOT EXISTS (
         SELECT FROM generations g WHERE g.id = u.generation_id AND g.status IN ('pending', 'processing'))
+), billed AS (
+    -- Its end was written already, by whoever canceled; what it cost is known only now.
+    UPDATE attempts a SET estimated_cost = u.cost FROM asked u
+    WHERE a.id = u.id AND a.outcome IN ('cancelled', 'discarded') AND u.cost <> a.estimated_cost
 )
 SELECT a.id FROM attempts a JOIN asked u ON a.id = u.id WHERE a.outcome = 'used'
 """
@@ -276,6 +285,30 @@ async def discard_attempts(db: Database, resolutions: Sequence[Resolution]) -> l
     rows = await db.fetch(_DISCARD, *_columns_of(resolutions))
     used = {row["id"] for row in rows}
     return [resolution.attempt.attempt_id in used for resolution in resolutions]
+
+
+_ABANDONED = """
+UPDATE attempts SET outcome = 'discarded', resolved_at = now() WHERE id IN (
+    SELECT a.id FROM attempts a LEFT JOIN generations g ON g.id = a.generation_id
+    WHERE a.outcome = 'pending' AND (g.id IS NULL OR g.status IN ('succeeded', 'failed', 'canceled'))
+      AND coalesce(g.completed_at, a.submitted_at) < now() - make_interval(secs => $1)
+    LIMIT $2 FOR UPDATE OF a SKIP LOCKED
+) RETURNING id, model, provider, upstream_id, upstream
+"""
+
+
+async def end_abandoned(db: Database, *, older_than_s: float, limit: int) -> list[Any]:
+    """End open attempts of generations that have been final for a while: whoever should have, died.
+
+    Returns their id, model, provider, upstream_id and upstream.
+    """
+    return await db.fetch(_ABANDONED, older_than_s, limit)
+
+
+async def ended(db: Database, ids: Sequence[UUID]) -> set[UUID]:
+    """Which of these generations are final or gone."""
+    in_flight = await _in_flight(db, ids)
+    return {id for id in ids if id not in in_flight}
 
 
 def _columns_of(resolutions: Sequence[Resolution]) -> list[list[Any]]:
@@ -304,7 +337,10 @@ WITH settled AS MATERIALIZED (
     SELECT * FROM settle_generations_v1($1, $2, $3, $4, $5, $6, $7, $8::text[]::jsonb[], $9, $10, $11)
 ), resolved AS (
     UPDATE attempts a SET outcome = u.outcome, failure = u.failure, error_code = u.error_code,
-        error_message = u.error_message, estimated_cost = coalesce(u.cost, a.estimated_cost), resolved_at = now()
+        error_message = u.error_message, resolved_at = now(),
+        -- Where the price follows a measured length, what was charged is the better estimate.
+        estimated_cost = attempt_cost_v1(u.cost, CASE u.outcome WHEN 'used' THEN s.charged ELSE a.estimated_cost END,
+                                         u.outcome, u.failure)
     FROM unnest($12::uuid[], $13::attempt_outcome[], $14::failure_class[], $15::text[], $16::text[], $17::bigint[],
                 $2::uuid[])
         AS u (id, outcome, failure, error_code, error_message, cost, generation_id)

@@ -11,6 +11,8 @@ from babysea_server.db.pool import Database, DatabaseUnavailableError
 _log = structlog.get_logger(__name__)
 
 CHANNEL = "generations_due"
+#: Sent by `cancel_generation_v1` with the generation's id.
+CANCELED = "generations_canceled"
 _INTERVAL_S = 0.004
 
 

@@ -14,10 +14,11 @@ import structlog
 from babysea_server.catalog.catalog import Catalog
 from babysea_server.db.pool import Database, DatabaseUnavailableError
 from babysea_server.execution import store
+from babysea_server.execution.abandoned import end_abandoned_attempts
 from babysea_server.execution.lease import Lease, LeaseLostError
 from babysea_server.execution.periodic import every
 from babysea_server.execution.run import Run, RunParts
-from babysea_server.execution.wakeup import CHANNEL
+from babysea_server.execution.wakeup import CANCELED, CHANNEL
 from babysea_server.execution.writes import Writes, fault_of
 from babysea_server.kit.clock import Clock
 from babysea_server.kit.ids import uuid7
@@ -32,6 +33,7 @@ _RENEW_AGAIN_S = 0.2
 _EXPIRE_EVERY_S = 5.0
 _FORGET_EVERY_S = 600.0
 _MAINTAIN_EVERY_S = 600.0
+_ABANDONED_EVERY_S = 60.0
 _LEASE_TASK = "worker-lease"
 _PUT_BACK_MAX_S = 60.0
 #: A statement whose answer was lost may still take effect for so long: longer than the server lets one run.
@@ -76,6 +78,8 @@ class Worker:
         self._lease: Lease | None = None
         self._parts: RunParts | None = None
         self._doubt_until = float("-inf")
+        self._announced: set[str] = set()
+        self._heard = asyncio.Event()
 
     @property
     def running(self) -> int:
@@ -84,16 +88,18 @@ class Worker:
 
     def start(self) -> None:
         """Begin in the background; the database may still be away."""
-        listener = self._db.listen([CHANNEL], lambda _channel, _payload: self._wake.set())
+        listener = self._db.listen([CHANNEL, CANCELED], self._hear)
         del listener  # closed with the database
         third = self._settings.lease_s / _RENEWALS_PER_LEASE
         self._loops = [
             asyncio.create_task(self._claim_forever(), name="worker-claim"),
+            asyncio.create_task(self._drop_forever(), name="worker-drop"),
             asyncio.create_task(self._hold_lease(), name=_LEASE_TASK),
             every("reap", third, self._reap, self._clock),
             every("expire", _EXPIRE_EVERY_S, self._expire, self._clock),
             every("forget", _FORGET_EVERY_S, lambda: store.forget_idempotency_keys(self._db), self._clock),
             every("maintain", _MAINTAIN_EVERY_S, self._runner.maintain, self._clock),
+            every("abandoned", _ABANDONED_EVERY_S, self._end_abandoned, self._clock),
         ]
 
     async def stop(self, *, within_s: float = 8.0) -> None:
@@ -265,6 +271,37 @@ class Worker:
         if freed:
             _log.warning("strays_freed", generations=freed)
 
+    # ------------------------------------------------------------------------------- cancellation
+
+    def _hear(self, channel: str, payload: str) -> None:
+        if channel == CHANNEL:
+            self._wake.set()
+        else:
+            self._announced.add(payload)
+            self._heard.set()
+
+    async def _drop_forever(self) -> None:
+        """Stop the runs of generations that were canceled; what is not heard of is found out by the run itself."""
+        while True:
+            await self._heard.wait()
+            self._heard.clear()
+            announced, self._announced = self._announced, set()
+            try:
+                await self._drop(announced)
+            except _FAULTS as error:
+                _log.warning("cancellations_not_read", error=fault_of(error))
+            except Exception:
+                _log.exception("cancellations_not_read")
+
+    async def _drop(self, announced: set[str]) -> None:
+        # Many at once are looked for in one pass: a worker may carry tens of thousands of runs.
+        ended = {UUID(payload) for payload in announced if payload}
+        if "" in announced and self._runs:  # after deafness anything may have ended
+            ended |= await store.ended(self._db, [run.claim.id for run in self._runs.values()])
+        for task, run in list(self._runs.items()):
+            if run.claim.id in ended and run.drop():
+                task.cancel()
+
     # ------------------------------------------------------------------------------- periodic work
 
     async def _reap(self) -> None:
@@ -276,6 +313,9 @@ class Worker:
     async def _expire(self) -> None:
         while expired := await store.expire(self._db):
             _log.warning("generations_expired", generations=expired)
+
+    async def _end_abandoned(self) -> None:
+        await end_abandoned_attempts(self._db, self._runner, self._catalog)
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -1,4 +1,4 @@
-"""HTTP in and out: generate, list, one."""
+"""HTTP in and out: generate, list, one, cancel, delete."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, cast
@@ -6,14 +6,19 @@ from uuid import UUID
 
 from babysea_server.db.pool import Database
 from babysea_server.generations import store
+from babysea_server.generations.cancel import Canceling
+from babysea_server.generations.delete import Deleting
 from babysea_server.generations.reading import Reader
 from babysea_server.generations.service import Generations, generation_not_found
 from babysea_server.generations.wire import (
+    CancelData,
+    DeleteData,
     GenerationAccepted,
     GenerationCanceled,
     GenerationView,
     generation_payload,
 )
+from babysea_server.kit import money
 from babysea_server.kit.calls import Call, Reply
 from babysea_server.outputs.links import LinkSigner
 
@@ -28,12 +33,16 @@ class GenerationRoutes:
     def __init__(
         self,
         generations: Generations,
+        canceling: Canceling,
+        deleting: Deleting,
         reader: Reader,
         db: Database,
         signer: LinkSigner,
         public_url: str | None,
     ) -> None:
         self._generations = generations
+        self._canceling = canceling
+        self._deleting = deleting
         self._reader = reader
         self._db = db
         self._signer = signer
@@ -80,9 +89,29 @@ class GenerationRoutes:
             beside={"total": total, "limit": limit, "offset": offset},
         )
 
+    async def cancel_generation(self, call: Call) -> Reply:
+        """`POST /v1/content/generation/cancel/{generation_id}`."""
+        generation_id = UUID(call.path["generation_id"])
+        canceled = await self._canceling.cancel(call.principal.account_id, generation_id)
+        return Reply(
+            CancelData(
+                generation_id=generation_id,
+                generation_status="canceled",
+                provider_cancel_sent=canceled.provider_asked,
+                credits_refunded=money.credits(canceled.refunded),
+            )
+        )
+
+    async def delete_generation(self, call: Call) -> Reply:
+        """`DELETE /v1/content/{generation_id}`."""
+        generation_id = UUID(call.path["generation_id"])
+        deleted = await self._deleting.delete(call.principal.account_id, generation_id)
+        return Reply(DeleteData(generation_id=generation_id, files_deleted=deleted))
+
     def _payload(self, row: Mapping[str, Any], call: Call) -> dict[str, Any]:
         origin = self._public_url or call.origin
-        files = row["outputs"]
+        removed = row["files_removed_at"] is not None
+        files = None if removed else row["outputs"]
         return generation_payload(
             GenerationView(
                 account_id=row["account_id"],
@@ -103,5 +132,6 @@ class GenerationRoutes:
                 predict_seconds=None if row["predict_ms"] is None else row["predict_ms"] / 1000,
                 error=row["error_message"],
                 error_code=row["error_code"],
+                removed=removed,
             )
         )

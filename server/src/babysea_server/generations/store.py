@@ -1,7 +1,8 @@
-"""All SQL of reading and admitting generations. What moves a generation on is in `execution.store`."""
+"""All SQL of admitting, reading, canceling and removing generations. What moves one on is in `execution.store`."""
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,10 @@ from babysea_server.db.pool import Database
 
 _COLUMNS = """id, account_id, model, media::text AS media, inputs, provider_order, prediction_id,
     status::text AS status, provider_used, outputs, error_code, error_message, predict_ms, created_at, started_at,
-    completed_at"""
+    completed_at, files_removed_at"""
+
+#: Statuses after which nothing follows.
+FINAL = frozenset({"succeeded", "failed", "canceled"})
 
 _ADMIT = """SELECT n, result::text AS result, generation_id, model, provider_order, prediction_id,
         status::text AS status, balance, in_flight
@@ -62,3 +66,135 @@ async def admitted(
         list(ids),
     )
     return set(row["admitted"]), row["certain"]
+
+
+# ------------------------------------------------------------------------------------------- ending and removing
+
+
+async def cancel(db: Database, account_id: UUID, generation_id: UUID) -> Any:
+    """Cancel and refund what is in flight; the row of `cancel_generation_v1`, or None where there is none."""
+    return await db.fetchrow("SELECT * FROM cancel_generation_v1($1, $2)", account_id, generation_id)
+
+
+async def delete(db: Database, account_id: UUID, generation_id: UUID) -> list[str] | None:
+    """Delete a final generation; the keys of the files it named, or None where there is none."""
+    row = await db.fetchrow(
+        "SELECT files FROM remove_generations_v1(ARRAY[$1::uuid], ARRAY[$2::uuid], false)",
+        account_id,
+        generation_id,
+    )
+    return None if row is None else row["files"]
+
+
+def file_keys(row: Mapping[str, Any]) -> list[str]:
+    """Keys of the files that a generation's row names."""
+    return [] if row["files_removed_at"] is not None else [file["key"] for file in row["outputs"] or ()]
+
+
+async def remove_old_files(
+    db: Database, plan: str, after: UUID, hours: int, *, accounts: int, limit: int
+) -> tuple[UUID | None, int]:
+    """One step of `remove_old_files_v1`: the last account looked at, and how many generations lost their files."""
+    row = await db.fetchrow(
+        "SELECT last_account, removed FROM remove_old_files_v1($1, $2, $3, $4, $5)",
+        plan,
+        after,
+        accounts,
+        hours,
+        limit,
+    )
+    return row["last_account"], row["removed"]
+
+
+async def remove_old_records(
+    db: Database, plan: str, after: UUID, days: int, *, accounts: int, limit: int
+) -> tuple[UUID | None, int]:
+    """One step of `remove_old_records_v1`: the last account looked at, and how many generations were removed."""
+    row = await db.fetchrow(
+        "SELECT last_account, removed FROM remove_old_records_v1($1, $2, $3, $4, $5)",
+        plan,
+        after,
+        accounts,
+        days,
+        limit,
+    )
+    return row["last_account"], row["removed"]
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+async def claim_file_deletions(db: Database, *, limit: int) -> list[str]:
+    """Keys whose deletion is due. They are due again after a pause that grows from a minute to six hours."""
+    rows = await db.fetch(
+        """UPDATE file_deletions
+           SET tries = tries + 1, due_at = now() + least(interval '6 hours', interval '1 minute' * 2 ^ least(tries, 10))
+           WHERE key IN (SELECT key FROM file_deletions WHERE due_at <= now() ORDER BY due_at LIMIT $1
+                         FOR UPDATE SKIP LOCKED)
+           RETURNING key""",
+        limit,
+    )
+    return [row["key"] for row in rows]
+
+
+async def forget_files(db: Database, keys: Sequence[str]) -> None:
+    """These files are deleted."""
+    await db.execute("DELETE FROM file_deletions WHERE key = ANY ($1::text[])", keys)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlace:
+    """Where the search for orphaned files goes on: in this day, after this key."""
+
+    day: date
+    after: str
+
+
+async def claim_sweep(db: Database) -> SweepPlace | None:
+    """The next page to be looked at, for two minutes; None when another worker is at it, or all is done.
+
+    Two days after its own nothing of a day is in flight: a generation's hard limit is hours.
+    """
+    row = await db.fetchrow(
+        """UPDATE file_sweep SET claimed_until = now() + interval '2 minutes'
+           WHERE claimed_until < now() AND day < (now() AT TIME ZONE 'UTC')::date - 2 RETURNING day, after"""
+    )
+    return None if row is None else SweepPlace(row["day"], row["after"])
+
+
+_FINISH_SWEEP = """
+WITH advanced AS (
+    UPDATE file_sweep SET day = CASE WHEN $5::text IS NULL THEN day + 1 ELSE day END, after = coalesce($5, ''),
+        claimed_until = '-infinity'
+    WHERE day = $3 AND after = $4 RETURNING 1
+), orphaned AS (
+    INSERT INTO file_deletions (key)
+    SELECT f.key FROM unnest($1::text[], $2::uuid[]) AS f (key, generation_id)
+        LEFT JOIN generations g ON g.id = f.generation_id
+    WHERE EXISTS (SELECT FROM advanced)
+      -- The ledger outlives the generation, so it tells whose a file was.
+      AND CASE WHEN g.id IS NULL THEN EXISTS (SELECT FROM ledger WHERE generation_id = f.generation_id)
+          ELSE g.status IN ('succeeded', 'failed', 'canceled') AND NOT (
+              g.files_removed_at IS NULL
+              AND coalesce(g.outputs, '[]') @> jsonb_build_array(jsonb_build_object('key', f.key))) END
+    ON CONFLICT (key) DO NOTHING RETURNING 1
+)
+SELECT count(*) FROM orphaned
+"""
+
+
+async def finish_sweep(
+    db: Database, place: SweepPlace, files: Sequence[tuple[str, UUID]], *, after: str | None
+) -> int:
+    """Give up the files of a page that no generation names, and go on.
+
+    Args:
+        files: keys of the page with the generations they were stored for.
+        after: the last key of the page; None when it was the day's last page.
+
+    Returns how many files were given up.
+    """
+    count: int = await db.fetchval(
+        _FINISH_SWEEP, [key for key, _ in files], [id for _, id in files], place.day, place.after, after
+    )
+    return count

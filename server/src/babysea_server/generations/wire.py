@@ -63,7 +63,8 @@ class GenerationData(Struct, frozen=True, kw_only=True):
     generation_prediction_id: str | None
     generation_status: GenerationStatus
     generation_output_file: Annotated[
-        list[str] | None, Meta(description="Signed URLs, made when read; null until succeeded.")
+        list[str] | None,
+        Meta(description="Signed URLs, made when read; null until succeeded, and after removal."),
     ]
     generation_created_at: Moment
     generation_started_at: Moment | None
@@ -99,8 +100,8 @@ class GenerationView(Struct, frozen=True, kw_only=True):
     """The facts of one generation from which its wire form is made.
 
     `inputs` are the accepted `generation_*` inputs as stored, without the provider order.
-    `output_files` are URLs signed just now; None until succeeded. `predict_seconds` is the time
-    the provider worked.
+    `output_files` are URLs signed just now; None until succeeded, and after their removal. `predict_seconds` is
+    the time the provider worked.
     """
 
     account_id: UUID

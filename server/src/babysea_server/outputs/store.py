@@ -1,6 +1,7 @@
-"""Where files are kept: a local directory or a bucket, behind the same five calls with deadlines."""
+"""Where files are kept: a local directory or a bucket, behind the same few calls with deadlines."""
 
 import asyncio
+import heapq
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
@@ -26,6 +27,7 @@ CHUNK_BYTES = 256 * 1024
 
 _BUCKET_SCHEMES = frozenset({"s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"})
 _DELETE_BATCH = 256
+_LIST_BATCH = 1000
 _PROBE_CLEANUP_S = 1.0
 # Beyond the fixed deadline, a put gets time for its bytes at this rate; 1 GiB takes about two minutes.
 _SLOWEST_UPLOAD_BYTES_PER_S = 8 * 1024 * 1024
@@ -70,6 +72,7 @@ class ObjectStore:
         self._probe_deadline_s = probe_deadline_s
         # Local file systems keep no content type; it is read off the key when the file is served.
         self._keeps_attributes = not isinstance(backend, LocalStore)
+        self._lists_in_order = not isinstance(backend, LocalStore)
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """Store one object, replacing what is there.
@@ -156,6 +159,36 @@ class ObjectStore:
             with suppress(ObjectMissingError):
                 async with _guarded("delete", self._deadline_s):
                     await self._backend.delete_async(path)
+
+    async def page(self, prefix: str, after: str, *, limit: int) -> list[str]:
+        """The next keys below a prefix, in order.
+
+        Args:
+            prefix: whole segments, e.g. `outputs/2026/04/28`.
+            after: the last key of the page before, or empty.
+            limit: keys at most; fewer mean that there are no more.
+
+        Raises:
+            InvalidKeyError: the prefix is not a key.
+            StorageError: the store failed.
+        """
+        check_key(prefix)
+        batches = self._backend.list(prefix, offset=after or None, chunk_size=min(limit, _LIST_BATCH))
+        smallest: list[str] = []
+        try:
+            while True:
+                async with _guarded("list", self._deadline_s):
+                    batch = await anext(batches)
+                smallest += [meta["path"] for meta in batch]
+                if self._lists_in_order and len(smallest) >= limit:
+                    break
+                if (
+                    len(smallest) >= 10 * limit
+                ):  # a directory comes as it likes, so all of it is looked through
+                    smallest = heapq.nsmallest(limit, smallest)
+        except StopAsyncIteration:
+            pass
+        return heapq.nsmallest(limit, smallest)
 
     async def probe(self) -> float:
         """Write, read back and delete one small object; the round trip in milliseconds.

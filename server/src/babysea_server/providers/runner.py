@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from typing import TypeVar
 
 import structlog
@@ -42,6 +43,24 @@ Value = TypeVar("Value")
 
 class OutputUnavailableError(Exception):
     """A finished job's file could not be fetched, after several tries."""
+
+
+class Cancellation(StrEnum):
+    """How far a request to stop a job came."""
+
+    NOT_SUPPORTED = "not_supported"
+    """The provider takes no such request, or cannot be called."""
+    NOT_SENT = "not_sent"
+    """The request certainly did not reach the provider."""
+    SENT = "sent"
+    """The provider was asked; it did not confirm."""
+    CONFIRMED = "confirmed"
+    """The provider says that it stopped."""
+
+    @property
+    def sent(self) -> bool:
+        """Whether the provider was asked."""
+        return self in (Cancellation.SENT, Cancellation.CONFIRMED)
 
 
 class Runner:
@@ -92,18 +111,30 @@ class Runner:
             return Running()
         return route.provider.read_poll(job, ticket, answer)
 
-    async def cancel(self, job: Job, ticket: Accepted) -> bool:
-        """Ask the provider to stop; True if it confirmed. At most three seconds."""
+    async def cancel(self, job: Job, ticket: Accepted) -> Cancellation:
+        """Ask the provider to stop, once; at most three seconds."""
         route = self._registry.route(job.provider_id)
-        request = None if route is None else route.provider.build_cancel(job, ticket)
-        if route is None or request is None:
-            return False
+        if route is None:
+            return Cancellation.NOT_SUPPORTED
+        reached = Cancellation.NOT_SENT
         try:
-            answer = await self._send(route, request, _CANCEL_TIMEOUT_S)
-        except (NeverSentError, AnswerLostError) as error:
+            request = route.provider.build_cancel(job, ticket)
+            if request is None:
+                return Cancellation.NOT_SUPPORTED
+            answer = await self._send(route, request, _CANCEL_TIMEOUT_S, grace_s=0.0)
+            reached = Cancellation.SENT
+            confirmed = route.provider.read_cancel(job, answer)
+        except NeverSentError as error:
+            _log.debug("cancel_not_sent", provider=job.provider_id, error=str(error))
+            return Cancellation.NOT_SENT
+        except AnswerLostError as error:
             _log.debug("cancel_without_answer", provider=job.provider_id, error=str(error))
-            return False
-        return route.provider.read_cancel(job, answer)
+            return Cancellation.SENT
+        except Exception:
+            # Nobody depends on it: the adapter's fault costs only this request.
+            _log.exception("cancel_failed", provider=job.provider_id)
+            return reached
+        return Cancellation.CONFIRMED if confirmed else Cancellation.SENT
 
     async def reconcile(self, job: Job) -> Accepted | NotFound | Unclear:
         """Find out whether a submit whose answer was lost arrived; several tries."""
@@ -155,10 +186,16 @@ class Runner:
         await self._registry.close()
 
     async def _send(
-        self, route: Route, request: Request, timeout_s: float, *, body_max: int = _ANSWER_MAX
+        self,
+        route: Route,
+        request: Request,
+        timeout_s: float,
+        *,
+        body_max: int = _ANSWER_MAX,
+        grace_s: float = _TRANSPORT_GRACE_S,
     ) -> Answer:
         try:
-            async with asyncio.timeout(timeout_s + _TRANSPORT_GRACE_S):
+            async with asyncio.timeout(timeout_s + grace_s):
                 return await route.transport.send(request, timeout_s=timeout_s, body_max=body_max)
         except (NeverSentError, AnswerLostError):
             raise
