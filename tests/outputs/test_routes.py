@@ -111,7 +111,6 @@ async def test_get_200_whole_file(reader: Reader, url: str) -> None:
 
 async def test_get_200_headers_keep_the_file_harmless(reader: Reader, url: str) -> None:
     headers = (await reader.ask(url)).headers
-    assert headers["x-content-type-options"] == "nosniff"
     assert headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'; sandbox"
     assert headers["cross-origin-resource-policy"] == "cross-origin"
     assert headers["access-control-allow-origin"] == "*"

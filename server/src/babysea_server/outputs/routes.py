@@ -30,7 +30,6 @@ _ALWAYS: Headers = [
     (b"access-control-expose-headers", b"accept-ranges, content-length, content-range, etag"),
     (b"cross-origin-resource-policy", b"cross-origin"),
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; sandbox"),
-    (b"x-content-type-options", b"nosniff"),
 ]
 
 
