@@ -125,6 +125,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float, _Positive, _text("A generation is given up this long after its whole chain could have run.")
     ] = 600.0
     request_timeout_s: Annotated[float, _Positive, _text("Longest time for answering a request.")] = 30.0
+    redis_url: Annotated[
+        str | None,
+        _text("Redis or Valkey that counts requests for all API processes; without it PostgreSQL does."),
+    ] = None
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        _text("Addresses and networks of proxies whose X-Forwarded-* headers are believed."),
+    ] = ()
+    auth_failures_per_minute: Annotated[
+        int, Meta(ge=1), _text("Invalid keys that one address may send in a minute.")
+    ] = 30
+    request_log_days: Annotated[
+        int, Meta(ge=1, le=3650), _text("How many days the request log is kept, beside today.")
+    ] = 30
     log_format: Annotated[Literal["console", "json"], _text("How logs are written to standard error.")] = (
         "console"
     )
@@ -232,7 +246,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
 
 def _split(name: str, variable: str, text: str) -> Any:
     """The text of a variable, or its parts for a setting that is a list or a table."""
-    if name == "regions":
+    if name in ("regions", "trusted_proxies"):
         return [part.strip() for part in text.split(",") if part.strip()]
     if name == "sandbox_behaviors":
         pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from babysea_server.accounts.wire import AccountData, BillingData, UsageData
 from babysea_server.catalog.wire import EstimateData, LibraryModelsData, LibraryProvidersData
-from babysea_server.contract import wire
 from babysea_server.generations.wire import (
     CancelData,
     DeleteData,
@@ -23,6 +23,9 @@ from babysea_server.generations.wire import (
 )
 from babysea_server.keys.scopes import Scope
 from babysea_server.keys.wire import StatusData
+from babysea_server.limits.wire import HealthCacheData
+from babysea_server.outputs.wire import HealthStorageData
+from babysea_server.routing.wire import HealthModelsData, HealthProvidersData
 from babysea_server.settings import REGIONS
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -154,7 +157,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="Account",
         summary="Read requests, generations and cost of the last days",
         message="Usage retrieved successfully",
-        data=(wire.UsageData,),
+        data=(UsageData,),
         query_parameters=(_DAYS,),
     ),
     Operation(
@@ -166,7 +169,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="Account",
         summary="Read the account",
         message="Account retrieved successfully",
-        data=(wire.AccountData,),
+        data=(AccountData,),
     ),
     Operation(
         id="billing",
@@ -177,7 +180,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="Account",
         summary="Read the plan and the balance",
         message="Billing retrieved successfully",
-        data=(wire.BillingData,),
+        data=(BillingData,),
     ),
     Operation(
         id="estimate",
@@ -263,7 +266,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="Health",
         summary="Read the health of the providers, or of the models",
         message="Inference health retrieved successfully",
-        data=(wire.HealthProvidersData, wire.HealthModelsData),
+        data=(HealthProvidersData, HealthModelsData),
         path_parameters=(_SUBJECT,),
     ),
     Operation(
@@ -275,7 +278,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="Health",
         summary="Check the storage of outputs",
         message="Storage health retrieved successfully",
-        data=(wire.HealthStorageData,),
+        data=(HealthStorageData,),
     ),
     Operation(
         id="health_cache",
@@ -286,7 +289,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="Health",
         summary="Check the cache",
         message="Cache health retrieved successfully",
-        data=(wire.HealthCacheData,),
+        data=(HealthCacheData,),
     ),
     Operation(
         id="library_providers",

@@ -13,3 +13,142 @@ CREATE OR REPLACE FUNCTION attempt_cost_v1(
         WHEN failure IN ('timed_out', 'outcome_unknown', 'bad_output') THEN estimate
         ELSE 0 END)
 $$;
+
+-- Attempts in the roll-up of their account, day and provider.
+--
+-- Locks: whoever writes attempts holds accounts, then generations, then attempts, and takes the roll-ups last, when
+-- its statement ends; what it takes of them, in the order of their key. Nobody who holds a roll-up waits for
+-- anything but a later roll-up, so there is no cycle. A transaction of several statements writes attempts last.
+
+CREATE OR REPLACE FUNCTION count_opened_attempts() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO usage_providers AS u (account_id, day, provider, submissions)
+    SELECT account_id, (submitted_at AT TIME ZONE 'UTC')::date, provider, count(*)
+    FROM opened GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (account_id, day, provider) DO UPDATE SET submissions = u.submissions + excluded.submissions;
+    RETURN NULL;
+END $$;
+
+-- An attempt ends once: only that moment counts, not what else may be written of it.
+CREATE OR REPLACE FUNCTION count_ended_attempts() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO usage_providers AS u (account_id, day, provider, used, cancelled, discarded, failed,
+                                      estimated_cost, wasted_cost)
+    SELECT a.account_id, (a.submitted_at AT TIME ZONE 'UTC')::date, a.provider,
+           count(*) FILTER (WHERE a.outcome = 'used'), count(*) FILTER (WHERE a.outcome = 'cancelled'),
+           count(*) FILTER (WHERE a.outcome = 'discarded'), count(*) FILTER (WHERE a.outcome = 'failed'),
+           sum(a.estimated_cost), coalesce(sum(a.estimated_cost) FILTER (WHERE a.outcome <> 'used'), 0)
+    FROM after a JOIN before b ON b.id = a.id
+    WHERE b.outcome = 'pending' AND a.outcome <> 'pending'
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (account_id, day, provider) DO UPDATE
+    SET used = u.used + excluded.used, cancelled = u.cancelled + excluded.cancelled,
+        discarded = u.discarded + excluded.discarded, failed = u.failed + excluded.failed,
+        estimated_cost = u.estimated_cost + excluded.estimated_cost,
+        wasted_cost = u.wasted_cost + excluded.wasted_cost;
+    RETURN NULL;
+END $$;
+
+-- The partition of the request log for one day (UTC), made when it is missing; whether it was.
+--
+-- One process makes days at a time, under the lock that attaching takes anyway: inserts run on beside it.
+CREATE OR REPLACE FUNCTION make_request_log_day_v1(p_day date) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    day_table text := 'request_log_' || to_char(p_day, 'YYYYMMDD');
+BEGIN
+    IF to_regclass(day_table) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    -- A table's lock, because getting it is also when a session learns of tables that others have made.
+    LOCK TABLE ONLY request_log IN SHARE UPDATE EXCLUSIVE MODE;
+    IF to_regclass(day_table) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE %I (LIKE request_log INCLUDING ALL)', day_table);
+    EXECUTE format('ALTER TABLE request_log ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', day_table,
+                   p_day::timestamp AT TIME ZONE 'UTC', (p_day + 1)::timestamp AT TIME ZONE 'UTC');
+    RETURN true;
+END $$;
+
+-- Drops the oldest day of the request log that is before p_first; NULL when there is none, or somebody else is at it.
+--
+-- Dropping needs the log for itself for a moment. It asks for that only briefly: inserts wait behind it.
+CREATE OR REPLACE FUNCTION drop_request_log_day_v1(p_first date) RETURNS date
+LANGUAGE plpgsql SET lock_timeout = '250ms' AS $$
+DECLARE
+    oldest record;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('babysea request log', 0)) THEN
+        RETURN NULL;
+    END IF;
+    SELECT c.oid::regclass AS name, to_date(right(c.relname, 8), 'YYYYMMDD') AS day INTO oldest
+    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'request_log'::regclass AND c.relname ~ '^request_log_[0-9]{8}$'
+    ORDER BY c.relname LIMIT 1;
+    IF oldest.day IS NULL OR oldest.day >= p_first THEN
+        RETURN NULL;
+    END IF;
+    EXECUTE format('DROP TABLE %s', oldest.name);
+    RETURN oldest.day;
+END $$;
+
+-- Writes a batch of answered requests and counts them by the hour and by the day: all of it or nothing.
+--
+-- The arrays are parallel, one element for each request. The time is this database's: a request was answered as long
+-- ago as its process says. Roll-ups are taken in the order of their keys, so that processes never deadlock.
+CREATE OR REPLACE FUNCTION log_requests_v1(
+    p_ages        bigint[],    -- microseconds
+    p_request_ids text[],
+    p_accounts    uuid[],
+    p_apikeys     uuid[],
+    p_methods     text[],
+    p_endpoints   text[],
+    p_queries     text[],      -- JSON, or NULL
+    p_statuses    smallint[],
+    p_codes       text[],
+    p_replays     boolean[],
+    p_ip_hashes   bytea[],
+    p_agents      text[],
+    p_sdks        text[],      -- JSON, or NULL
+    p_durations   integer[]    -- microseconds
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    present timestamptz := clock_timestamp();
+    moments timestamptz[] := ARRAY(
+        SELECT present - age * interval '1 microsecond' FROM unnest(p_ages) WITH ORDINALITY AS u (age, n) ORDER BY n
+    );
+BEGIN
+    -- Off the way of admission's commits: a crash of the database may lose the last moment of the log, and with it,
+    -- in the same transaction, the counts of it.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM make_request_log_day_v1(d.day)
+    FROM (SELECT DISTINCT (at AT TIME ZONE 'UTC')::date AS day FROM unnest(moments) AS at) AS d;
+
+    INSERT INTO request_log (at, request_id, account_id, apikey_id, method, endpoint, query, status, error_code,
+                             replayed, ip_hash, user_agent, sdk, duration_us)
+    SELECT u.at, u.request_id, u.account_id, u.apikey_id, u.method, u.endpoint, u.query::jsonb, u.status, u.code,
+           u.replayed, u.ip_hash, u.agent, u.sdk::jsonb, u.duration
+    FROM unnest(moments, p_request_ids, p_accounts, p_apikeys, p_methods, p_endpoints, p_queries, p_statuses, p_codes,
+                p_replays, p_ip_hashes, p_agents, p_sdks, p_durations)
+         AS u (at, request_id, account_id, apikey_id, method, endpoint, query, status, code, replayed, ip_hash, agent,
+               sdk, duration);
+
+    INSERT INTO usage_hourly AS h (account_id, hour, endpoint, status_class, error_code, requests, replays, duration_us)
+    SELECT u.account_id, date_trunc('hour', u.at, 'UTC'), u.endpoint, u.status / 100, coalesce(u.code, ''), count(*),
+           count(*) FILTER (WHERE u.replayed), sum(u.duration)
+    FROM unnest(moments, p_accounts, p_endpoints, p_statuses, p_codes, p_replays, p_durations)
+         AS u (at, account_id, endpoint, status, code, replayed, duration)
+    GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (account_id, hour, endpoint, status_class, error_code) DO UPDATE
+    SET requests = h.requests + excluded.requests, replays = h.replays + excluded.replays,
+        duration_us = h.duration_us + excluded.duration_us;
+
+    INSERT INTO usage_daily AS d (account_id, day, endpoint, status_class, error_code, requests, replays)
+    SELECT u.account_id, (u.at AT TIME ZONE 'UTC')::date, u.endpoint, u.status / 100, coalesce(u.code, ''), count(*),
+           count(*) FILTER (WHERE u.replayed)
+    FROM unnest(moments, p_accounts, p_endpoints, p_statuses, p_codes, p_replays)
+         AS u (at, account_id, endpoint, status, code, replayed)
+    GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (account_id, day, endpoint, status_class, error_code) DO UPDATE
+    SET requests = d.requests + excluded.requests, replays = d.replays + excluded.replays;
+END $$;

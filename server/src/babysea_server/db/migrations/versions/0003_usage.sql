@@ -19,6 +19,8 @@ CREATE TABLE request_log (
 ) PARTITION BY RANGE (at);
 CREATE INDEX request_log_of_account ON request_log (account_id, at DESC);
 
+SELECT make_request_log_day_v1((now() AT TIME ZONE 'UTC')::date + ahead) FROM generate_series(0, 2) AS ahead;
+
 -- Hours for charts, days for `/v1/usage`: what is read is bounded by time, whatever the traffic.
 CREATE TABLE usage_hourly (
     account_id   uuid        NOT NULL,
@@ -31,6 +33,7 @@ CREATE TABLE usage_hourly (
     duration_us  bigint      NOT NULL,             -- of all of them together
     PRIMARY KEY (account_id, hour, endpoint, status_class, error_code)
 ) WITH (fillfactor = 70);
+CREATE INDEX usage_hourly_by_age ON usage_hourly (hour);
 
 CREATE TABLE usage_daily (
     account_id   uuid     NOT NULL,
@@ -42,6 +45,7 @@ CREATE TABLE usage_daily (
     replays      bigint   NOT NULL,
     PRIMARY KEY (account_id, day, endpoint, status_class, error_code)
 ) WITH (fillfactor = 70);
+CREATE INDEX usage_daily_by_age ON usage_daily (day);
 
 -- Attempts by the day they were submitted. Written in the transaction that writes the attempt (trigger).
 CREATE TABLE usage_providers (
@@ -57,6 +61,30 @@ CREATE TABLE usage_providers (
     wasted_cost    bigint NOT NULL DEFAULT 0,      -- the part of it whose output was not used
     PRIMARY KEY (account_id, day, provider)
 ) WITH (fillfactor = 50);
+CREATE INDEX usage_providers_by_age ON usage_providers (day);
+
+-- An attempt carries the generation's price from its beginning, and what it is taken to have cost from its end.
+UPDATE attempts a SET estimated_cost = attempt_cost_v1(a.estimated_cost, g.reserved, a.outcome, a.failure)
+FROM generations g WHERE g.id = a.generation_id AND a.estimated_cost IS NULL;
+UPDATE attempts SET estimated_cost = 0 WHERE estimated_cost IS NULL;
+ALTER TABLE attempts ALTER COLUMN estimated_cost SET DEFAULT 0, ALTER COLUMN estimated_cost SET NOT NULL;
+
+INSERT INTO usage_providers (account_id, day, provider, submissions, used, cancelled, discarded, failed,
+                             estimated_cost, wasted_cost)
+SELECT account_id, (submitted_at AT TIME ZONE 'UTC')::date, provider, count(*),
+       count(*) FILTER (WHERE outcome = 'used'), count(*) FILTER (WHERE outcome = 'cancelled'),
+       count(*) FILTER (WHERE outcome = 'discarded'), count(*) FILTER (WHERE outcome = 'failed'),
+       coalesce(sum(estimated_cost) FILTER (WHERE outcome <> 'pending'), 0),
+       coalesce(sum(estimated_cost) FILTER (WHERE outcome NOT IN ('pending', 'used')), 0)
+FROM attempts GROUP BY 1, 2, 3;
+
+-- Once for a statement, not for a row: a batch of attempts touches few roll-ups.
+CREATE TRIGGER attempts_opened AFTER INSERT ON attempts
+    REFERENCING NEW TABLE AS opened
+    FOR EACH STATEMENT EXECUTE FUNCTION count_opened_attempts();
+CREATE TRIGGER attempts_ended AFTER UPDATE ON attempts
+    REFERENCING OLD TABLE AS before NEW TABLE AS after
+    FOR EACH STATEMENT EXECUTE FUNCTION count_ended_attempts();
 
 -- The health of providers is judged by the attempts that ended lately.
 CREATE INDEX attempts_resolved ON attempts (resolved_at) INCLUDE (provider, outcome, failure)

@@ -11,7 +11,10 @@ def upgrade() -> None:
         "versions/0003_keys_and_plans.sql",
         "versions/0003_limits.sql",
         "versions/0003_removal.sql",
+        "functions/usage.sql",  # its triggers are named by the next step
         "versions/0003_usage.sql",
         "functions/admission.sql",
-        "functions/usage.sql",
+        "functions/cancellation.sql",
+        "functions/removal.sql",
+        "functions/credits.sql",
     )

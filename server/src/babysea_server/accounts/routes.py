@@ -1,0 +1,68 @@
+"""`GET /v1/usage`, `/v1/user/account` and `/v1/user/billing`."""
+
+from babysea_server.accounts import store
+from babysea_server.accounts.store import Account
+from babysea_server.accounts.usage import usage
+from babysea_server.accounts.wire import AccountData, BillingData
+from babysea_server.db.pool import Database
+from babysea_server.errors import ACCOUNT_NOT_FOUND, ApiError
+from babysea_server.kit import json, money
+from babysea_server.kit.calls import Call, Reply
+from babysea_server.kit.clock import rfc3339
+
+
+class AccountRoutes:
+    """Operations about the caller's own account, in one region."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def usage(self, call: Call) -> Reply:
+        """Requests, generations and cost of the last days; up to a second behind."""
+        data = await usage(self._db, call.principal.account_id, days=call.query["days"])
+        if data is None:
+            raise _account_not_found()
+        return Reply(data)
+
+    async def account(self, call: Call) -> Reply:
+        """Whose key it is."""
+        account = await self._account(call)
+        return Reply(
+            AccountData(
+                account_id=account.id,
+                account_name=account.name,
+                account_email=account.email,
+                account_is_personal=account.is_personal,
+                account_picture_url=account.picture_url,
+                account_created_at=rfc3339(account.created_at),
+            )
+        )
+
+    async def billing(self, call: Call) -> Reply:
+        """Plan and balance. What only a payment provider knows is null: there is none."""
+        account = await self._account(call)
+        period = account.period
+        return Reply(
+            BillingData(
+                account_id=account.id,
+                billing_plan=account.plan,
+                billing_credit_balance=money.credits(account.credit_balance),
+                billing_subscription_status=None,
+                billing_cancel_at_period_end=None,
+                billing_currency=None,
+                billing_period_starts_at=json.moment(period and period.starts_at),
+                billing_period_ends_at=json.moment(period and period.ends_at),
+                billing_created_at=rfc3339(account.created_at),
+                billing_updated_at=rfc3339(account.plan_changed_at or account.created_at),
+            )
+        )
+
+    async def _account(self, call: Call) -> Account:
+        account = await store.get(self._db, call.principal.account_id)
+        if account is None:  # deleted since the key was looked up
+            raise _account_not_found()
+        return account
+
+
+def _account_not_found() -> ApiError:
+    return ApiError(ACCOUNT_NOT_FOUND, "The account of this key no longer exists.")
