@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DATA_DIR ?= .data
 PORT ?= 8000
 
-.PHONY: help up test setup lint format bench lock clean
+.PHONY: help up test contract setup lint format bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,10 @@ up: $(STAMP)  ## start everything with an embedded database and run a first gene
 
 test: $(STAMP)  ## run the whole suite
 	@$(BIN)/python -m pytest -n auto $(ARGS)
+
+contract: $(STAMP)  ## hold a server against the contract: BASE=http://... KEY=bye_...
+	@CONTRACT_BASE='$(BASE)' CONTRACT_KEY='$(KEY)' CONTRACT_HOST='$(HOST)' \
+	  $(BIN)/python -m pytest tests/contract/conformance $(ARGS)
 
 setup: $(STAMP)  ## create .venv with the pinned dependencies
 

@@ -125,7 +125,7 @@ def judge(document: bytes) -> Callable[[httpx.Response], Awaitable[None]]:
     async def check(response: httpx.Response) -> None:
         request = response.request
         path = request.url.raw_path.partition(b"?")[0].decode("latin-1")
-        if not path.startswith("/v1/") or request.method == "OPTIONS":
+        if not path.startswith("/v1/") or request.method in ("OPTIONS", "HEAD"):
             return
         await response.aread()
         published.check(published.operation_at(request.method, path), answer_of(response))

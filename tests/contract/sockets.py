@@ -12,6 +12,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from tests.contract.asgi import Answer
 
+from babysea_server.processes.serve import http_config
+
 _PATIENCE_S = 30.0
 
 
@@ -25,21 +27,11 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(app: ASGIApp) -> AsyncIterator[int]:
-    """The app on a free port of loopback, with the settings of the real process that matter to framing."""
+    """The app on a free port of loopback, served as in production."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app,
-        loop="none",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=5,
-    )
-    server = _Server(config)
+    # asyncio does so itself, but only for sockets whose protocol number says TCP: this one's is 0.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    server = _Server(http_config(app))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     number: int = listener.getsockname()[1]
     yield number

@@ -121,7 +121,7 @@ async def test_a_connection_goes_on_after_a_refused_body(
 
 
 async def test_what_is_no_http_is_refused_without_a_trace(caller: Customer, port: int) -> None:
-    """The HTTP server's own answer, before there is a request that could have an envelope."""
+    """In the firewall's words, though it never became a request."""
     for noise in (
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
         b"GET / SMTP/9\r\n\r\n",
@@ -133,7 +133,8 @@ async def test_what_is_no_http_is_refused_without_a_trace(caller: Customer, port
         writer.write(noise)
         answer = await asyncio.wait_for(reader.read(), 30)
         writer.close()
-        assert answer.startswith(b"HTTP/1.1 400 "), (noise, answer)
+        assert answer.startswith(b"HTTP/1.1 403 "), (noise, answer)
+        assert b'"BSE1010"' in answer
         assert b"Traceback" not in answer
         assert b"babysea_server" not in answer
     assert await count(caller) == 0

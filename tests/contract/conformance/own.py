@@ -1,0 +1,75 @@
+"""A server of our own: two regions, workers and the sandbox in this process, HTTP over loopback."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.contract.sockets import serving
+
+from babysea_server.accounts import store as accounts
+from babysea_server.app import Api, Workers, build_shared
+from babysea_server.keys.scopes import PRESETS
+from babysea_server.keys.service import issue
+from babysea_server.kit.money import micros
+from babysea_server.ledger import store as ledger
+from babysea_server.settings import load_settings
+
+
+class OwnServer:
+    """The running server, and the issuer of its keys."""
+
+    def __init__(self, api: Api, port: int) -> None:
+        self.base = f"http://127.0.0.1:{port}"
+        self._api = api
+        self._port = port
+
+    def host(self, region: str) -> str:
+        """The Host header of a region."""
+        return f"api.{region}.localhost:{self._port}"
+
+    async def issue(
+        self,
+        *,
+        region: str = "us",
+        plan: str = "unlimited",
+        credits: str = "100",
+        scopes: Sequence[str] | None = None,
+        preset: str = "full_access",
+        allowlist: Sequence[str] = (),
+    ) -> str:
+        """A key of a new account with so many credits."""
+        db = self._api.regions[region].db
+        account = await accounts.create(db, name="Customer", plan=plan)
+        if micros(credits):
+            await ledger.add(db, account.id, micros(credits), "conformance")
+        chosen = PRESETS[preset] if scopes is None else scopes
+        issued = await issue(
+            db, account_id=account.id, name="Conformance", scopes=chosen, allowlist=allowlist
+        )
+        return issued.secret
+
+
+@asynccontextmanager
+async def own_server(data_dir: Path, dsns: Mapping[str, str]) -> AsyncIterator[OwnServer]:
+    """Serve the regions of `dsns` until the context ends."""
+    settings = load_settings(
+        {},
+        overrides={
+            "data_dir": str(data_dir),
+            "regions": list(dsns),
+            "sandbox_latency_s": 0.02,
+            "sandbox_image_edge": 64,
+            "worker_lease_s": 5,
+            "worker_poll_s": 0.2,
+        },
+    )
+    shared = build_shared(settings)
+    api, workers = Api(shared, dsns), Workers(shared, dsns)
+    await api.open()
+    await workers.open()
+    try:
+        async with serving(api) as port:
+            yield OwnServer(api, port)
+    finally:
+        await workers.close()
+        await api.close()
