@@ -9,6 +9,7 @@ from tests.support import Customer
 
 from babysea_server.accounts import store as accounts
 from babysea_server.db.pool import Database
+from babysea_server.kit.faults import NotFoundError
 from babysea_server.kit.ids import uuid7
 from babysea_server.ledger import store as ledger
 from babysea_server.ledger.store import CHECKS
@@ -36,7 +37,7 @@ async def test_what_cannot_be_added_changes_nothing(db: Database, account: UUID)
         with pytest.raises(ValueError, match="more than zero"):
             await ledger.add(db, account, amount, "")
     missing = uuid7()
-    with pytest.raises(ValueError, match=f"no account {missing}"):
+    with pytest.raises(NotFoundError, match=f"no account {missing}"):
         await ledger.add(db, missing, 1, "")
     await ledger.add(db, account, 2**63 - 1, "all there is")
     with pytest.raises(asyncpg.NumericValueOutOfRangeError):
@@ -71,7 +72,7 @@ async def test_an_empty_database_is_clean(db: Database) -> None:
     assert await verify(db) == []
 
 
-BALANCE, RUNNING, ROW, SETTLED, ONCE, BOUNDED, COUNT = (promise for promise, _ in CHECKS)
+BALANCE, RUNNING, ROW, SETTLED, ONCE, BOUNDED, COUNT, GRANT = (promise for promise, _ in CHECKS)
 
 #: What is planted, as superuser with every guard off, and the promises that must be found broken.
 PLANTED = {
@@ -125,6 +126,15 @@ PLANTED = {
         {BOUNDED, COUNT},
     ),
     "a count that is wrong": ("UPDATE accounts SET generations_total = generations_total + 1", {COUNT}),
+    "a grant that was never added": (
+        "INSERT INTO credit_grants (account_id, source, ledger_id) SELECT id, 'welcome', 0 FROM accounts",
+        {GRANT},
+    ),
+    "a grant that names something else": (
+        "INSERT INTO credit_grants (account_id, source, ledger_id) "
+        "SELECT account_id, 'welcome', id FROM ledger WHERE kind = 'charge'",
+        {GRANT},
+    ),
 }
 
 
@@ -157,7 +167,7 @@ async def _drop_guards(connection: asyncpg.Connection) -> None:
         await connection.execute(f'ALTER TABLE generations DROP CONSTRAINT "{name}"')
 
 
-TABLES = ("accounts", "generations", "ledger")
+TABLES = ("accounts", "credit_grants", "generations", "ledger")
 
 
 async def _save(db: Database) -> None:

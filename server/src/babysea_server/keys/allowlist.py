@@ -10,14 +10,14 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def check_allowlist(entries: Sequence[str]) -> list[str]:
-    """IP addresses and networks in canonical form.
+    """IP addresses and networks (CIDR) in canonical form, each once.
 
     Raises:
         ValueError: too many entries, or one that is neither an address nor a network.
     """
     if len(entries) > ENTRIES_MAX:
         raise ValueError(f"an allowlist has at most {ENTRIES_MAX} entries")
-    return [str(_network(entry)) for entry in entries]
+    return list(dict.fromkeys(str(_network(entry)) for entry in entries))
 
 
 def networks(allowlist: Sequence[str]) -> Sequence[Network]:
@@ -37,10 +37,12 @@ def allows(client_ip: str, networks: Sequence[Network]) -> bool:
 
 
 def _network(entry: str) -> Network:
+    address, slash, length = entry.strip().partition("/")
     try:
-        if "%" in entry:
-            raise ValueError("a zone means one machine's own network")
-        network = ipaddress.ip_network(entry.strip(), strict=False)
+        # A zone means one machine's own network; a mask is too easily one of the other kind, and then everybody's.
+        if "%" in address or (slash and not length.isdecimal()):
+            raise ValueError
+        network = ipaddress.ip_network(address + slash + length, strict=False)
     except ValueError:
         raise ValueError(f"{entry!r} is not an IP address or network") from None
     # An IPv4 caller on a dual-stack socket and in a mapped notation are one and the same.

@@ -12,7 +12,11 @@ from babysea_server.kit.ids import uuid7
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One key as stored: never the key itself."""
+    """One key as stored: never the key itself.
+
+    `state` is `active`, `rotated`, `expired` or `revoked` by the database's clock at the time of reading; a key whose
+    grace after rotation is over is expired.
+    """
 
     id: UUID
     account_id: UUID
@@ -25,10 +29,15 @@ class ApiKey:
     last_used_at: datetime | None
     expires_at: datetime | None
     grace_until: datetime | None
+    """Until when it works after its rotation, unless it expires before."""
+    replaced_by: UUID | None
 
 
-_COLUMNS = """k.id, k.account_id, k.name, k.prefix, k.scopes, k.allowlist, k.state::text AS state, k.created_at,
-    k.last_used_at, k.expires_at, k.grace_until"""
+_COLUMNS = """k.id, k.account_id, k.name, k.prefix, k.scopes, k.allowlist,
+    CASE WHEN k.state <> 'revoked' AND least(k.expires_at, k.grace_until) <= now() THEN 'expired' ELSE k.state::text
+    END AS state, k.created_at, k.last_used_at, k.expires_at, k.grace_until, k.replaced_by"""
+#: Keys that a caller may name: an account's own, or for the operator (no account) everybody's.
+_ITS_OWN = "($2::uuid IS NULL OR k.account_id = $2)"
 
 
 async def insert(
@@ -66,6 +75,74 @@ async def by_hash(db: Database, hash: bytes) -> Any:
             WHERE k.hash = $1""",
         hash,
     )
+
+
+async def get(db: Database, key_id: UUID, account_id: UUID | None) -> ApiKey | None:
+    """One key, or None when there is none or it is not the account's."""
+    row = await db.fetchrow(
+        f"SELECT {_COLUMNS} FROM api_keys k WHERE k.id = $1 AND {_ITS_OWN}", key_id, account_id
+    )
+    return None if row is None else ApiKey(**row)
+
+
+async def with_prefix(db: Database, prefix: str, *, limit: int) -> Sequence[ApiKey]:
+    """Keys of all accounts that begin with these nine characters, oldest first."""
+    rows = await db.fetch(
+        f"SELECT {_COLUMNS} FROM api_keys k WHERE k.prefix = $1 ORDER BY k.created_at, k.id LIMIT $2",
+        prefix,
+        limit,
+    )
+    return [ApiKey(**row) for row in rows]
+
+
+async def rotate(
+    db: Database, key_id: UUID, account_id: UUID | None, *, grace_hours: int, prefix: str, hash: bytes
+) -> tuple[ApiKey, ApiKey] | None:
+    """Replace an active key by one with this prefix and hash: both, the old one first, or None if it is not active.
+
+    Two at once: the second waits for the first and finds the key rotated.
+    """
+    async with db.transaction() as connection:
+        old = await connection.fetchrow(
+            f"""UPDATE api_keys k
+                SET state = 'rotated', grace_until = now() + make_interval(hours => $3), replaced_by = $4
+                WHERE k.id = $1 AND {_ITS_OWN} AND k.state = 'active' AND (k.expires_at > now()) IS NOT FALSE
+                RETURNING {_COLUMNS}""",
+            key_id,
+            account_id,
+            grace_hours,
+            uuid7(),
+        )
+        if old is None:
+            return None
+        new = await connection.fetchrow(
+            f"""INSERT INTO api_keys AS k (id, account_id, name, prefix, hash, scopes, allowlist, expires_at)
+                SELECT o.replaced_by, o.account_id, o.name, $2, $3, o.scopes, o.allowlist, o.expires_at
+                FROM api_keys o WHERE o.id = $1
+                RETURNING {_COLUMNS}""",
+            key_id,
+            prefix,
+            hash,
+        )
+    return ApiKey(**old), ApiKey(**new)
+
+
+async def revoke(db: Database, key_id: UUID, account_id: UUID | None) -> ApiKey | None:
+    """Revoke a key in any state; None when there is none or it is not the account's."""
+    row = await db.fetchrow(
+        f"UPDATE api_keys k SET state = 'revoked' WHERE k.id = $1 AND {_ITS_OWN} RETURNING {_COLUMNS}",
+        key_id,
+        account_id,
+    )
+    return None if row is None else ApiKey(**row)
+
+
+async def delete(db: Database, key_id: UUID, account_id: UUID | None) -> ApiKey | None:
+    """Delete a key in any state and return what it was; None when there is none or it is not the account's."""
+    row = await db.fetchrow(
+        f"DELETE FROM api_keys k WHERE k.id = $1 AND {_ITS_OWN} RETURNING {_COLUMNS}", key_id, account_id
+    )
+    return None if row is None else ApiKey(**row)
 
 
 async def of_account(db: Database, account_id: UUID | None, *, limit: int = 1000) -> Sequence[ApiKey]:

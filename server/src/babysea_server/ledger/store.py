@@ -4,32 +4,23 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from babysea_server.db.pool import Database
+from babysea_server.kit.faults import NotFoundError
 
 
 async def add(db: Database, account_id: UUID, amount_micro: int, description: str) -> int:
     """Add credits; returns the new balance in micro-credits.
 
     Raises:
-        ValueError: amount not positive, or no such account.
+        ValueError: amount not positive.
+        NotFoundError: no such account.
     """
     if amount_micro <= 0:
         raise ValueError("credits to add must be more than zero")
-    async with db.transaction() as connection:
-        balance: int | None = await connection.fetchval(
-            "UPDATE accounts SET credit_balance = credit_balance + $2 WHERE id = $1 RETURNING credit_balance",
-            account_id,
-            amount_micro,
-        )
-        if balance is None:
-            raise ValueError(f"no account {account_id} in this region")
-        await connection.execute(
-            """INSERT INTO ledger (account_id, kind, amount, balance_after, description)
-               VALUES ($1, 'add', $2, $3, $4)""",
-            account_id,
-            amount_micro,
-            balance,
-            description,
-        )
+    balance: int | None = await db.fetchval(
+        "SELECT balance FROM add_credits_v1($1, $2, $3)", account_id, amount_micro, description
+    )
+    if balance is None:
+        raise NotFoundError(f"no account {account_id} in this region")
     return balance
 
 
@@ -108,5 +99,13 @@ CHECKS: Sequence[tuple[str, str]] = (
                SELECT account_id, count(*) AS total FROM generations GROUP BY account_id
            ) g ON g.account_id = a.id
            WHERE a.generations_total <> coalesce(g.total, 0)""",
+    ),
+    (
+        "each grant names an addition to its account",
+        """SELECT g.account_id::text AS account, NULL AS generation,
+                  format('grant %s names row %s, which is none', g.source, g.ledger_id) AS difference
+           FROM credit_grants g LEFT JOIN ledger l
+               ON l.id = g.ledger_id AND l.account_id = g.account_id AND l.kind = 'add'
+           WHERE l.id IS NULL""",
     ),
 )

@@ -20,7 +20,7 @@ CREATE INDEX accounts_of_plan ON accounts (plan, id);
 CREATE TABLE credit_grants (
     account_id uuid        NOT NULL REFERENCES accounts ON DELETE CASCADE,
     source     text        NOT NULL,  -- "welcome", "period:<plan>:<start>"
-    ledger_id  bigint      NOT NULL,
+    ledger_id  bigint      NOT NULL UNIQUE,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account_id, source)
 );
