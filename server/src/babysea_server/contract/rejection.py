@@ -5,6 +5,8 @@ from typing import Any, Literal
 from babysea_server.errors import FIREWALL_REJECTED, ApiError
 
 Rule = Literal[
+    "malformed_http",
+    "head_too_large",
     "unknown_host",
     "unknown_path",
     "malformed_path",

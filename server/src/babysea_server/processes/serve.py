@@ -16,6 +16,7 @@ from babysea_server.catalog.catalog import CatalogError
 from babysea_server.db.cluster import Cluster
 from babysea_server.outputs.store import StorageError
 from babysea_server.processes.faults import StartError, StoppedError
+from babysea_server.processes.http import HttpProtocol
 from babysea_server.processes.listening import BACKLOG
 from babysea_server.processes.stopping import Stop
 from babysea_server.settings import Settings
@@ -58,7 +59,7 @@ def http_config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         lifespan="off",
         access_log=False,
