@@ -18,6 +18,7 @@ from babysea_server.kit.money import MICROS_PER_CREDIT
 
 _log = structlog.get_logger(__name__)
 
+RENEW_EVERY_S = 60.0
 _BATCH_MAX = 100
 _UNKNOWN_PLANS_MAX = 100
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -19,6 +21,9 @@ from rich.text import Text
 from babysea_server.db.cluster import Cluster, SchemaError
 from babysea_server.db.embedded import EmbeddedPostgresError
 from babysea_server.db.pool import Database, DatabaseUnavailableError
+from babysea_server.keys.service import AmbiguousPrefixError, KeyStateError
+from babysea_server.kit.clock import rfc3339
+from babysea_server.kit.faults import NotFoundError
 from babysea_server.settings import REGIONS, Settings, SettingsError, load_settings
 from babysea_server.telemetry.logs import configure_logging
 
@@ -31,12 +36,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 RegionOption = Annotated[
     str | None, typer.Option("--region", help="us, eu or jp; by default the default region.")
 ]
+AccountOption = Annotated[str, typer.Option("--account", help="Account id.")]
 
 Value = TypeVar("Value")
 
 #: What may go wrong without being a fault of this program, each with a message for people.
 EXPECTED = (
     ValueError,
+    NotFoundError,
+    AmbiguousPrefixError,
+    KeyStateError,
     SettingsError,
     SchemaError,
     EmbeddedPostgresError,
@@ -51,6 +60,23 @@ def fail(message: str, code: int = 1) -> NoReturn:
     line = Text.assemble(("error:", "bold red"), " ", " ".join(message.split()))
     Console(stderr=True, highlight=False, soft_wrap=True).print(line)
     raise typer.Exit(code)
+
+
+@contextmanager
+def refusing_input() -> Iterator[None]:
+    """What is wrong with the given options is one line and exit code 2."""
+    try:
+        yield
+    except ValueError as error:
+        fail(str(error), 2)
+
+
+def account_id_of(text: str) -> UUID:
+    """The id of an account as it was given."""
+    try:
+        return UUID(text)
+    except ValueError:
+        fail(f"{text!r} is not an account id", 2)
 
 
 def read_settings(data_dir: Path | None, config: Path | None, **overrides: Any) -> Settings:
@@ -150,6 +176,11 @@ def _write_records(rows: Sequence[dict[str, Any]]) -> None:
     width = max(len(name) for row in rows for name in row)
     blocks = ["".join(f"{name.ljust(width)}  {cell(value)}\n" for name, value in row.items()) for row in rows]
     sys.stdout.write("\n".join(blocks))
+
+
+def moment(value: datetime | None) -> str | None:
+    """A moment as it is printed, or None."""
+    return None if value is None else rfc3339(value)
 
 
 def cell(value: Any) -> str:

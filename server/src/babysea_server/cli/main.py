@@ -11,7 +11,7 @@ import typer
 import uvloop
 
 from babysea_server import __version__
-from babysea_server.cli.admin import accounts_app, credits_app, keys_app, ledger_app
+from babysea_server.cli.accounts import accounts_app
 from babysea_server.cli.common import (
     EXPECTED,
     AsJson,
@@ -24,6 +24,8 @@ from babysea_server.cli.common import (
     read_settings,
     show,
 )
+from babysea_server.cli.keys import keys_app
+from babysea_server.cli.ledger import credits_app, ledger_app
 from babysea_server.contract.operations import operations_table
 from babysea_server.db.cluster import Cluster
 from babysea_server.processes.faults import AlreadyRunningError, StartError, StoppedError

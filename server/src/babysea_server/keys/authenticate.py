@@ -36,7 +36,7 @@ class _Entry:
     """None: the account is gone."""
     networks: Sequence[Network]
     ends_at: datetime | None
-    """When the key dies by itself: expiry, or the end of its grace after rotation."""
+    """When the key dies by itself."""
     loaded_at: float
 
 
@@ -150,8 +150,7 @@ class Authenticator:
                 last_used_at=key.last_used_at,
                 expires_at=key.expires_at,
             )
-        ends = [moment for moment in (key.expires_at, key.grace_until) if moment is not None]
-        return _Entry(principal, networks(key.allowlist), min(ends, default=None), asked_at)
+        return _Entry(principal, networks(key.allowlist), key.ends_at, asked_at)
 
     def _changed(self, channel: str, payload: str) -> None:
         try:

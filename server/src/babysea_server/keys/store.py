@@ -32,6 +32,11 @@ class ApiKey:
     """Until when it works after its rotation, unless it expires before."""
     replaced_by: UUID | None
 
+    @property
+    def ends_at(self) -> datetime | None:
+        """When it stops working by itself: at its expiry or at the end of its grace; None is never."""
+        return min((end for end in (self.expires_at, self.grace_until) if end is not None), default=None)
+
 
 _COLUMNS = """k.id, k.account_id, k.name, k.prefix, k.scopes, k.allowlist,
     CASE WHEN k.state <> 'revoked' AND least(k.expires_at, k.grace_until) <= now() THEN 'expired' ELSE k.state::text

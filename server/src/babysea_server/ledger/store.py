@@ -7,6 +7,16 @@ from babysea_server.db.pool import Database
 from babysea_server.kit.faults import NotFoundError
 
 
+def check_addition(amount_micro: int) -> None:
+    """What may be added.
+
+    Raises:
+        ValueError: amount not positive.
+    """
+    if amount_micro <= 0:
+        raise ValueError("credits to add must be more than zero")
+
+
 async def add(db: Database, account_id: UUID, amount_micro: int, description: str) -> int:
     """Add credits; returns the new balance in micro-credits.
 
@@ -14,8 +24,7 @@ async def add(db: Database, account_id: UUID, amount_micro: int, description: st
         ValueError: amount not positive.
         NotFoundError: no such account.
     """
-    if amount_micro <= 0:
-        raise ValueError("credits to add must be more than zero")
+    check_addition(amount_micro)
     balance: int | None = await db.fetchval(
         "SELECT balance FROM add_credits_v1($1, $2, $3)", account_id, amount_micro, description
     )
