@@ -1,5 +1,7 @@
 """`GET /v1/usage`: what is told is what a recount of requests and attempts gives."""
 
+import asyncio
+import random
 from typing import Any
 
 import msgspec
@@ -246,6 +248,36 @@ async def test_what_an_attempt_is_taken_to_have_cost(db: Database) -> None:
         assert found == cost, (told, outcome, failure)
 
 
+async def test_batches_of_attempts_in_any_order_never_deadlock_and_are_counted_exactly(db: Database) -> None:
+    """As several workers write them: each batch touches many roll-ups, in an order of its own."""
+    accounts = [uuid7() for _ in range(4)]
+
+    async def work(chance: random.Random) -> None:
+        for _ in range(15):
+            ids = [uuid7() for _ in range(30)]
+            await db.execute(
+                """INSERT INTO attempts (id, generation_id, account_id, model, attempt_order, provider, adapter,
+                                         estimated_cost)
+                   SELECT id, id, account, 'a/b', 1, provider, 's', 7
+                   FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS u (id, account, provider)""",
+                ids,
+                chance.choices(accounts, k=30),
+                chance.choices(["bfl", "cloudflare", "fal", "replicate"], k=30),
+            )
+            await db.execute(
+                """UPDATE attempts a SET outcome = u.outcome, resolved_at = now(),
+                          failure = CASE u.outcome WHEN 'failed' THEN 'failed'::failure_class END
+                   FROM unnest($1::uuid[], $2::attempt_outcome[]) AS u (id, outcome) WHERE a.id = u.id""",
+                ids[:25],
+                chance.choices(["used", "failed", "cancelled", "discarded"], k=25),
+            )
+
+    await asyncio.gather(*(work(random.Random(seed)) for seed in range(6)))
+    for account in accounts:
+        assert await db.fetch(_PROVIDERS, account) == await db.fetch(_RECOUNT, account)
+    assert await db.fetchval("SELECT sum(submissions) FROM usage_providers") == 6 * 15 * 30
+
+
 async def test_an_attempt_is_counted_on_the_day_it_was_submitted_and_once(db: Database) -> None:
     """Ended a day later, written again afterwards, and deleted: neither counts again."""
     account, ids = uuid7(), [uuid7() for _ in range(3)]
@@ -267,5 +299,10 @@ async def test_an_attempt_is_counted_on_the_day_it_was_submitted_and_once(db: Da
     assert [tuple(row) for row in await db.fetch(_PROVIDERS, account)] == counts
     days = await db.fetch("SELECT DISTINCT (now() AT TIME ZONE 'UTC')::date - day FROM usage_providers")
     assert [row[0] for row in days] == [1]
+    # A bill that comes later changes what the attempt cost, and nothing else.
+    await db.execute("UPDATE attempts SET estimated_cost = 30 WHERE provider = 'fal'")
+    await db.execute("UPDATE attempts SET estimated_cost = 120 WHERE outcome = 'used'")
+    counts = [("bfl", 2, 1, 0, 1, 0, 220, 100), ("fal", 1, 0, 0, 1, 0, 30, 30)]
+    assert [tuple(row) for row in await db.fetch(_PROVIDERS, account)] == counts
     await db.execute("DELETE FROM attempts")
     assert [tuple(row) for row in await db.fetch(_PROVIDERS, account)] == counts

@@ -29,17 +29,23 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- An attempt ends once: only that moment counts, not what else may be written of it.
+-- An attempt ends once; what it cost may be learned later, when a bill comes after the cancellation.
 CREATE OR REPLACE FUNCTION count_ended_attempts() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO usage_providers AS u (account_id, day, provider, used, cancelled, discarded, failed,
                                       estimated_cost, wasted_cost)
     SELECT a.account_id, (a.submitted_at AT TIME ZONE 'UTC')::date, a.provider,
-           count(*) FILTER (WHERE a.outcome = 'used'), count(*) FILTER (WHERE a.outcome = 'cancelled'),
-           count(*) FILTER (WHERE a.outcome = 'discarded'), count(*) FILTER (WHERE a.outcome = 'failed'),
-           sum(a.estimated_cost), coalesce(sum(a.estimated_cost) FILTER (WHERE a.outcome <> 'used'), 0)
+           count(*) FILTER (WHERE ends.now AND a.outcome = 'used'),
+           count(*) FILTER (WHERE ends.now AND a.outcome = 'cancelled'),
+           count(*) FILTER (WHERE ends.now AND a.outcome = 'discarded'),
+           count(*) FILTER (WHERE ends.now AND a.outcome = 'failed'),
+           sum(ends.cost), coalesce(sum(ends.cost) FILTER (WHERE a.outcome <> 'used'), 0)
     FROM after a JOIN before b ON b.id = a.id
-    WHERE b.outcome = 'pending' AND a.outcome <> 'pending'
+    CROSS JOIN LATERAL (
+        SELECT b.outcome = 'pending' AS now,
+               a.estimated_cost - CASE b.outcome WHEN 'pending' THEN 0 ELSE b.estimated_cost END AS cost
+    ) AS ends
+    WHERE a.outcome <> 'pending' AND (ends.now OR ends.cost <> 0)
     GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
     ON CONFLICT (account_id, day, provider) DO UPDATE
     SET used = u.used + excluded.used, cancelled = u.cancelled + excluded.cancelled,
