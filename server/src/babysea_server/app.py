@@ -13,6 +13,7 @@ from babysea_server import __version__
 from babysea_server.accounts import store as accounts
 from babysea_server.accounts.plans import load_plans
 from babysea_server.accounts.routes import AccountRoutes
+from babysea_server.accounts.service import RENEW_EVERY_S, Renewals
 from babysea_server.catalog.catalog import Catalog, load_catalog
 from babysea_server.catalog.routes import CatalogRoutes
 from babysea_server.catalog.schema import body_schema, example_body
@@ -392,6 +393,7 @@ class WorkerRegion:
             ),
         )
         self.retention = Retention(self.db, keep_days=settings.request_log_days)
+        self.renewals = Renewals(self.db, shared.plans)
         self.plan_retention = retention.PlanRetention(self.db, shared.plans)
         self.file_deletions = files.FileDeletions(self.db, store)
         self.orphan_sweep = files.OrphanSweep(self.db, store)
@@ -405,6 +407,7 @@ class WorkerRegion:
         self._periodic = [
             every("request-log", RETENTION_EVERY_S, self.retention.run, self._clock),
             every("window-counts", WINDOW_S, self._delete_old_counts, self._clock),
+            every("periods", RENEW_EVERY_S, self.renewals.run, self._clock),
             every("plan-retention", retention.EVERY_S, self.plan_retention.walk, self._clock),
             every("file-deletions", files.DELETIONS_EVERY_S, self.file_deletions.delete_due, self._clock),
             every("orphan-sweep", files.SWEEP_EVERY_S, self.orphan_sweep.sweep, self._clock),
