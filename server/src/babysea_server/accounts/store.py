@@ -163,3 +163,35 @@ async def grant(connection: Any, grants: Sequence[Grant]) -> None:
         [each.amount_micro for each in grants],
         [each.description for each in grants],
     )
+
+
+# ------------------------------------------------------------------- usage
+
+#: The roll-ups have few rows for each day, so that this costs the same whatever the traffic was.
+_USAGE = """
+WITH first AS (SELECT (now() AT TIME ZONE 'UTC')::date - $2::int + 1 AS day)
+SELECT credit_balance, (
+    SELECT coalesce(jsonb_agg(e), '[]') FROM (
+        SELECT endpoint, status_class, error_code, sum(requests)::bigint AS requests, sum(replays)::bigint AS replays
+        FROM usage_daily WHERE account_id = $1 AND day >= (SELECT day FROM first)
+        GROUP BY endpoint, status_class, error_code
+    ) AS e
+) AS endpoints, (
+    SELECT coalesce(jsonb_agg(p), '[]') FROM (
+        SELECT provider, sum(submissions)::bigint AS submissions, sum(used)::bigint AS used,
+               sum(cancelled)::bigint AS cancelled, sum(discarded)::bigint AS discarded, sum(failed)::bigint AS failed,
+               sum(estimated_cost)::bigint AS estimated_cost, sum(wasted_cost)::bigint AS wasted_cost
+        FROM usage_providers WHERE account_id = $1 AND day >= (SELECT day FROM first)
+        GROUP BY provider
+    ) AS p
+) AS providers
+FROM accounts WHERE id = $1
+"""
+
+
+async def usage(db: Database, account_id: UUID, *, days: int) -> Any:
+    """Balance, and the sums of the account's roll-ups over the last `days` days (UTC), today included.
+
+    Returns `credit_balance`, `endpoints` and `providers`, or None for an unknown account.
+    """
+    return await db.fetchrow(_USAGE, account_id, days)

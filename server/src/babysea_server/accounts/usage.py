@@ -2,38 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from babysea_server.accounts import store
 from babysea_server.accounts.wire import UsageData, UsageEndpoint, UsageProvider
 from babysea_server.db.pool import Database
 from babysea_server.kit import money
 
 #: What the endpoint templates of generate begin with.
 GENERATE = "POST /v1/generate/"
-
-#: The roll-ups have few rows for each day, so that this costs the same whatever the traffic was.
-_USAGE = """
-WITH first AS (SELECT (now() AT TIME ZONE 'UTC')::date - $2::int + 1 AS day)
-SELECT credit_balance, (
-    SELECT coalesce(jsonb_agg(e), '[]') FROM (
-        SELECT endpoint, status_class, error_code, sum(requests)::bigint AS requests, sum(replays)::bigint AS replays
-        FROM usage_daily WHERE account_id = $1 AND day >= (SELECT day FROM first)
-        GROUP BY endpoint, status_class, error_code
-    ) AS e
-) AS endpoints, (
-    SELECT coalesce(jsonb_agg(p), '[]') FROM (
-        SELECT provider, sum(submissions)::bigint AS submissions, sum(used)::bigint AS used,
-               sum(cancelled)::bigint AS cancelled, sum(discarded)::bigint AS discarded, sum(failed)::bigint AS failed,
-               sum(estimated_cost)::bigint AS estimated_cost, sum(wasted_cost)::bigint AS wasted_cost
-        FROM usage_providers WHERE account_id = $1 AND day >= (SELECT day FROM first)
-        GROUP BY provider
-    ) AS p
-) AS providers
-FROM accounts WHERE id = $1
-"""
 
 
 class _Answers(msgspec.Struct):
@@ -62,7 +41,7 @@ class _Attempts(msgspec.Struct):
 
 async def usage(db: Database, account_id: UUID, *, days: int) -> UsageData | None:
     """The account's last `days` days in UTC, today included; None for an unknown account."""
-    row = await db.fetchrow(_USAGE, account_id, days)
+    row = await store.usage(db, account_id, days=days)
     if row is None:
         return None
     answers = msgspec.convert(row["endpoints"], list[_Answers])
@@ -120,16 +99,13 @@ def _endpoint(name: str, answers: Sequence[_Answers]) -> UsageEndpoint:
 
 
 def _provider(attempts: _Attempts) -> UsageProvider:
-    counts: dict[str, Any] = {
-        "total_submissions": attempts.submissions,
-        "used_count": attempts.used,
-        "cancelled_count": attempts.cancelled,
-        "discarded_count": attempts.discarded,
-        "failed_count": attempts.failed,
-    }
     return UsageProvider(
         provider=attempts.provider,
+        total_submissions=attempts.submissions,
+        used_count=attempts.used,
+        cancelled_count=attempts.cancelled,
+        discarded_count=attempts.discarded,
+        failed_count=attempts.failed,
         total_estimated_cost=money.credits(attempts.estimated_cost),
         wasted_estimated_cost=money.credits(attempts.wasted_cost),
-        **counts,
     )
