@@ -109,7 +109,7 @@ def test_the_page_of_commands_explains_every_option_of_every_command() -> None:
 
 
 def _shown(default: Any) -> str:
-    if default is None or default == {}:
+    if default in (None, {}, ()):
         return "none"
     if isinstance(default, tuple):
         return f"`{','.join(default)}`"

@@ -1,0 +1,82 @@
+"""Counters of windows in Redis or Valkey."""
+
+from collections.abc import Awaitable, Sequence
+from typing import Any
+from uuid import uuid4
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from babysea_server.limits.counters import KEEP_S, Addition, CountersUnavailableError
+
+_TIMEOUT_S = 1.0
+_CONNECTIONS_MAX = 8
+_PROBE_KEEP_S = 60
+
+
+class RedisCounters:
+    """`WindowCounters` in a Redis or Valkey server, under keys that begin with `babysea:<region>:`.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+        region: keeps regions apart that share a server.
+
+    Raises:
+        ValueError: the URL is none of these; the message does not repeat it.
+    """
+
+    def __init__(self, url: str, region: str) -> None:
+        # Nothing is tried again here: a number that was added twice would be wrong, and nobody waits so long.
+        try:
+            pool = ConnectionPool.from_url(
+                url,
+                max_connections=_CONNECTIONS_MAX,
+                socket_timeout=_TIMEOUT_S,
+                socket_connect_timeout=_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+                protocol=2,
+                driver_info=None,
+            )
+            # Connects to nothing yet, and finds out about unknown options.
+            pool.make_connection()  # type: ignore[no-untyped-call]
+        except (TypeError, ValueError):
+            # Without the library's own words: they quote the parts of a URL whose password is not escaped.
+            raise ValueError("not a redis://, rediss:// or unix:// URL that can be used") from None
+        self._redis = Redis.from_pool(pool)
+        self._prefix = f"babysea:{region}:"
+
+    async def open(self) -> None:
+        """Connections are made when they are needed."""
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def add(self, additions: Sequence[Addition]) -> Sequence[int]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for key, window, amount in additions:
+            name = f"{self._prefix}{key}:{window}"
+            pipeline.incrby(name, amount)
+            pipeline.expire(name, KEEP_S)
+        answers = await self._ask(pipeline.execute())
+        return [int(count) for count in answers[::2]]
+
+    async def probe(self) -> None:
+        # A name of its own: of two processes that ask at once, each reads what it wrote itself.
+        name, number = f"{self._prefix}probe:{uuid4()}", 7
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.set(name, number, ex=_PROBE_KEEP_S)
+        pipeline.get(name)
+        _, read = await self._ask(pipeline.execute())
+        if read is None or int(read) != number:
+            raise CountersUnavailableError("The cache does not hold what was just written.")
+
+    async def _ask(self, asking: Awaitable[list[Any]]) -> list[Any]:
+        try:
+            return await asking
+        except RedisTimeoutError as error:
+            raise CountersUnavailableError("The cache did not answer in time.") from error
+        except (RedisError, OSError) as error:
+            raise CountersUnavailableError("The cache cannot be reached, or refuses to serve.") from error
