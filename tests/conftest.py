@@ -13,10 +13,11 @@ import pytest
 from tests.contract.published import judge
 from tests.support import Customer, Deployment, make_customer
 
-from babysea_server.app import Api, RegistryFactory, Workers, build_shared, sandbox_registry
+from babysea_server.app import Api, RegistryFactory, Shared, Workers, build_shared, sandbox_registry
 from babysea_server.db.embedded import EmbeddedPostgres
 from babysea_server.db.migrate import migrate
 from babysea_server.db.pool import Database
+from babysea_server.kit.clock import Clock
 from babysea_server.settings import Settings, load_settings
 
 _TEMPLATE = "babysea_template"
@@ -44,9 +45,9 @@ async def template(postgres: EmbeddedPostgres) -> str:
     return _TEMPLATE
 
 
-@pytest.fixture
-async def dsn(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
-    """Connection string of a fresh, migrated database."""
+@asynccontextmanager
+async def fresh_database(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+    """Connection string of a database that is migrated and empty, and gone afterwards."""
     name = f"test_{next(_numbers)}"
     admin = await asyncpg.connect(postgres.dsn("postgres"))
     try:
@@ -55,6 +56,13 @@ async def dsn(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
         await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
     finally:
         await admin.close()
+
+
+@pytest.fixture
+async def dsn(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+    """Connection string of a fresh, migrated database."""
+    async with fresh_database(postgres, template) as dsn:
+        yield dsn
 
 
 @pytest.fixture
@@ -74,16 +82,22 @@ async def make_deployment(dsn: str, tmp_path: Path) -> AsyncIterator[MakeDeploym
     """Build an API and a worker of region us on the test's database, in this process.
 
     Keyword arguments are settings; `registries` replaces who calls providers, `worker=False` leaves the worker
-    out. HTTP goes through the ASGI app; nothing in between is replaced, and every answer must be one that the
-    published document describes.
+    out, `clock` is the time of all parts, `way` another connection string of the test's database. HTTP goes
+    through the ASGI app; nothing in between is replaced, and every answer must be one that the published
+    document describes.
     """
     async with AsyncExitStack() as stack:
 
         async def make(
-            *, registries: RegistryFactory = sandbox_registry, worker: bool = True, **overrides: Any
+            *,
+            registries: RegistryFactory = sandbox_registry,
+            worker: bool = True,
+            clock: Clock | None = None,
+            way: str | None = None,
+            **overrides: Any,
         ) -> Deployment:
-            settings = deployment_settings(tmp_path, **overrides)
-            return await stack.enter_async_context(_deployment(settings, dsn, registries, worker))
+            shared = build_shared(deployment_settings(tmp_path, **overrides), clock)
+            return await stack.enter_async_context(_deployment(shared, way or dsn, registries, worker))
 
         yield make
 
@@ -103,9 +117,8 @@ def deployment_settings(data_dir: Path, **overrides: Any) -> Settings:
 
 @asynccontextmanager
 async def _deployment(
-    settings: Settings, dsn: str, registries: RegistryFactory, worker: bool
+    shared: Shared, dsn: str, registries: RegistryFactory, worker: bool
 ) -> AsyncIterator[Deployment]:
-    shared = build_shared(settings)
     api = Api(shared, {"us": dsn}, registries)
     await api.open()
     workers = Workers(shared, {"us": dsn}, registries) if worker else None
@@ -116,7 +129,7 @@ async def _deployment(
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             document = await client.get("/openapi.json")
             client.event_hooks = {"response": [judge(document.content)]}
-            yield Deployment(settings, api, workers, api.regions["us"].db, client)
+            yield Deployment(shared.settings, api, workers, api.regions["us"].db, client)
     finally:
         if workers is not None:
             await workers.close()

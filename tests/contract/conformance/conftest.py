@@ -5,13 +5,13 @@ CONTRACT_HOST is the regional host that requests name, where the address itself 
 
 import os
 from collections.abc import AsyncIterator
-from pathlib import Path
+from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
-import asyncpg
 import httpx
 import pytest
+from tests.conftest import fresh_database
 from tests.contract.conformance.own import own_server
 from tests.contract.conformance.target import Issuer, Model, Target
 from tests.contract.published import Published, judge
@@ -46,11 +46,16 @@ async def own_target(
     postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Target]:
     """Our own server with two regions; the first key has every scope and plan unlimited."""
-    dsns = {region: await _copied(postgres, template, f"conformance_{region}") for region in REGIONS}
-    folder: Path = tmp_path_factory.mktemp("conformance")
-    async with own_server(folder, dsns) as server, _client() as client:
-        key = await server.issue()
-        yield await _judged(server.base, key, server.host("us"), client, server)
+    async with AsyncExitStack() as stack:
+        databases = (fresh_database(postgres, template) for _ in REGIONS)
+        dsns = {
+            region: await stack.enter_async_context(database)
+            for region, database in zip(REGIONS, databases, strict=True)
+        }
+        folder = tmp_path_factory.mktemp("conformance")
+        server = await stack.enter_async_context(own_server(folder, dsns))
+        client = await stack.enter_async_context(_client())
+        yield await _judged(server.base, await server.issue(), server.host("us"), client, server)
 
 
 @pytest.fixture
@@ -99,12 +104,3 @@ async def _cheapest(target: Target, media: str) -> Model:
 
 def _price(pricing: Any) -> float:
     return min(pricing.values()) if isinstance(pricing, dict) else float(pricing)
-
-
-async def _copied(postgres: EmbeddedPostgres, template: str, name: str) -> str:
-    admin = await asyncpg.connect(postgres.dsn("postgres"))
-    try:
-        await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-    finally:
-        await admin.close()
-    return postgres.dsn(name)
