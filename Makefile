@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DATA_DIR ?= .data
 PORT ?= 8000
 
-.PHONY: help up test contract setup lint format bench lock clean
+.PHONY: help up test contract setup lint format fuzz bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ lint: $(STAMP)  ## format check, lint, types, import contracts
 format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+fuzz: $(STAMP)  ## send N mutated raw HTTP streams (100,000) to a server of its own
+	@$(BIN)/python -m tests.fuzz -n $(or $(N),100000) $(ARGS)
 
 bench: $(STAMP)  ## measure and print the table of docs/performance.md
 	@$(BIN)/python -m bench $(ARGS)

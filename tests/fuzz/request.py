@@ -50,8 +50,10 @@ class World:
 
     rich: str
     """A key of an account that can pay for everything."""
+    small: str
+    """A key of an account that can pay for little: films cost the worker much."""
     others: list[str]
-    """Keys with few scopes, without credits, of a small plan, revoked."""
+    """Keys with few scopes, without credits, of a small plan, of other addresses."""
     foreign_ids: list[str]
     """Generations of other accounts."""
     own_ids: list[str] = field(default_factory=list)
@@ -137,6 +139,8 @@ def _generate(media: str, model: str, fields: dict[str, object]) -> Seed:
     def make(random: Random, world: World) -> Request:
         body = {"generation_prompt": f"A lighthouse, {CANARY}", **fields}
         headers = _headers(random, world)
+        if media == "video" and world.rich.encode() in headers[1][1]:
+            headers[1] = (b"Authorization", b"Bearer " + world.small.encode())
         headers.append((b"Content-Type", b"application/json"))
         headers.append((b"Idempotency-Key", f"{CANARY}-{random.randrange(10**6)}".encode()))
         return Request(b"POST", f"/v1/generate/{media}/{model}".encode(), headers, json.dumps(body).encode())

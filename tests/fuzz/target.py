@@ -90,7 +90,7 @@ async def running_target(system: System) -> AsyncIterator[Target]:
     target = Target(system, process, int(api.base.rpartition(":")[2]), world, system.client)
     first = await _generation(target, world.rich)
     world.own_ids.append(first)
-    world.foreign_ids.append(await _generation(target, world.others[0]))
+    world.foreign_ids.append(await _generation(target, world.small))
     yield target
 
 
@@ -101,8 +101,8 @@ async def _world(db: Database) -> World:
     poor = await _account(db, "0", "unlimited")
     return World(
         rich=await _key(db, rich, "full_access"),
+        small=await _key(db, small, "full_access"),
         others=[
-            await _key(db, small, "full_access"),
             await _key(db, limited, "full_access"),
             await _key(db, poor, "full_access"),
             await _key(db, rich, "monitor_only"),

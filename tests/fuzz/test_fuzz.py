@@ -14,7 +14,7 @@ from tests.fuzz.request import MISSING_ID, World, seeds
 from tests.fuzz.session import fuzz
 from tests.fuzz.target import SETTINGS
 
-SLICE = 4000
+SLICE = 3000
 KEY = "bye_" + "k" * 40
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -22,7 +22,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 def world() -> World:
     """A world that no server knows."""
-    return World(rich=KEY, others=[KEY], foreign_ids=[MISSING_ID], own_ids=[MISSING_ID])
+    return World(rich=KEY, small=KEY, others=[KEY], foreign_ids=[MISSING_ID], own_ids=[MISSING_ID])
 
 
 async def test_mutated_streams_are_answered_or_refused_and_leave_the_process_as_it_was() -> None:
