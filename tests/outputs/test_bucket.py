@@ -13,12 +13,13 @@ from babysea_server.outputs.store import CHUNK_BYTES, ObjectMissingError, Object
 
 
 class Bucket:
-    """Path-style S3: whole and multipart puts, heads, ranged gets, bulk deletes."""
+    """Path-style S3: whole and multipart puts, heads, ranged gets, bulk deletes, listings of a few keys at a time."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.content_types: dict[str, str] = {}
         self.parts: dict[int, bytes] = {}
+        self.listings = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         key = request.match_info.get("key", "")
@@ -30,6 +31,8 @@ class Bucket:
             else:
                 self._keep(key, await request.read(), request)
             return web.Response(headers={"ETag": '"e"'})
+        if request.query.get("list-type") == "2":
+            return self._list(request)
         if request.method not in ("GET", "HEAD") or key not in self.objects:
             return web.Response(status=404)
         return self._get(key, request)
@@ -53,6 +56,21 @@ class Bucket:
         self._keep(key, b"".join(self.parts[number] for number in sorted(self.parts)), request)
         name = "CompleteMultipartUploadResult"
         return web.Response(text=f"<{name}><ETag>e</ETag></{name}>", content_type="text/xml")
+
+    def _list(self, request: web.Request) -> web.Response:
+        self.listings += 1
+        query = request.query
+        after = query.get("continuation-token") or query.get("start-after", "")
+        keys = sorted(key for key in self.objects if key.startswith(query["prefix"]) and key > after)
+        items = "".join(
+            f"<Contents><Key>{key}</Key><LastModified>2026-04-28T12:00:00.000Z</LastModified><ETag>e</ETag>"
+            f"<Size>{len(self.objects[key])}</Size></Contents>"
+            for key in keys[:3]
+        )
+        more = f"<NextContinuationToken>{keys[2]}</NextContinuationToken>" if len(keys) > 3 else ""
+        truncated = str(bool(more)).lower()
+        body = f"<ListBucketResult><IsTruncated>{truncated}</IsTruncated>{items}{more}</ListBucketResult>"
+        return web.Response(text=body, content_type="text/xml")
 
     def _get(self, key: str, request: web.Request) -> web.StreamResponse:
         data, status = self.objects[key], 200
@@ -116,3 +134,18 @@ async def test_bucket_delete_and_probe_leave_nothing(bucket: Bucket, remote: Obj
     assert bucket.objects == {}
     assert await remote.probe() > 0
     assert bucket.objects == {}
+
+
+async def test_bucket_is_listed_in_pages_and_no_further_than_asked(
+    bucket: Bucket, remote: ObjectStore
+) -> None:
+    keys = [f"outputs/2026/04/28/{n:02}/a.png" for n in range(20)]
+    for key in reversed(keys):
+        await remote.put(key, b"x", "image/png")
+    await remote.put("outputs/2026/04/280/a.png", b"x", "image/png")
+    first = await remote.page("outputs/2026/04/28", "", limit=5)
+    assert first == keys[:5]
+    assert bucket.listings <= 3
+    assert await remote.page("outputs/2026/04/28", first[-1], limit=5) == keys[5:10]
+    assert await remote.page("outputs/2026/04/28", keys[17], limit=5) == keys[18:]
+    assert await remote.page("outputs/2026/04/29", "", limit=5) == []

@@ -161,7 +161,10 @@ class Unwilling:
             raise self._error
         await asyncio.Event().wait()
 
-    put_async = head_async = get_async = delete_async = _answer
+    put_async = head_async = get_async = delete_async = __anext__ = _answer
+
+    def list(self, *_: object, **__: object) -> "Unwilling":
+        return self
 
 
 @pytest.mark.parametrize("error", [None, OSError("disk"), PermissionError("no"), ValueError("odd")])
@@ -176,6 +179,8 @@ async def test_hanging_or_failing_backend_is_a_storage_error(error: Exception | 
         await read(store, "k", 0, 1)
     with pytest.raises(StorageError):
         await store.delete(["k"])
+    with pytest.raises(StorageError):
+        await store.page("k", "", limit=1)
     with pytest.raises(StorageError):
         await store.probe()
 
@@ -223,6 +228,21 @@ def test_directory_that_is_a_file_is_refused_with_a_reason(tmp_path: Path) -> No
     (tmp_path / "files").touch()
     with pytest.raises(StorageError, match="cannot be used"):
         open_store(None, tmp_path)
+
+
+async def test_keys_come_in_pages_and_in_order(store: ObjectStore) -> None:
+    keys = sorted(f"outputs/2026/04/28/{n * 7919 % 97:02}-{n}/a.png" for n in range(45))
+    for key in (*keys, "outputs/2026/04/29/x/a.png", "outputs/2026/04/28x/a.png"):
+        await store.put(key, b"x", "image/png")
+    found, after = [], ""
+    while page := await store.page("outputs/2026/04/28", after, limit=4):
+        assert len(page) <= 4
+        found += page
+        after = page[-1]
+    assert found == keys
+    assert await store.page("outputs/2027", "", limit=4) == []
+    with pytest.raises(InvalidKeyError):
+        await store.page("../outputs", "", limit=4)
 
 
 def test_bucket_url_is_named_after_its_bucket(tmp_path: Path) -> None:

@@ -173,7 +173,8 @@ class ObjectStore:
             StorageError: the store failed.
         """
         check_key(prefix)
-        batches = self._backend.list(prefix, offset=after or None, chunk_size=min(limit, _LIST_BATCH))
+        with _translated("list"):
+            batches = self._backend.list(prefix, offset=after or None, chunk_size=min(limit, _LIST_BATCH))
         smallest: list[str] = []
         try:
             while True:
