@@ -89,7 +89,7 @@ async def test_a_newcomer_pastes_the_printed_lines_and_keeps_everything_over_a_r
 
 async def test_administration_beside_the_running_server_takes_effect_at_once(system: System) -> None:
     await system.up()
-    account = await system.cli("accounts", "create", "--name", "Beside", "--plan", "free")
+    account = await system.cli("accounts", "create", "--name", "Beside", "--plan", "unlimited")
     account_id = account["account_id"]
     added = await system.cli("credits", "add", "--account", account_id, "--amount", "0.05")
     assert added["credit_balance"] == 0.05

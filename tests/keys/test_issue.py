@@ -63,6 +63,8 @@ async def test_a_key_needs_a_name_of_1_to_100_characters_and_an_account(
     for name in ("", "n" * 101):
         with pytest.raises(ValueError, match="1 to 100 characters"):
             await make_key(name=name)
+    with pytest.raises(ValueError, match="unknown scope all"):
+        await make_key(scopes=["all"])
     missing = uuid7()
     with pytest.raises(NotFoundError, match=f"no account {missing} in this region"):
         await make_key(account_id=missing)
@@ -138,6 +140,8 @@ def test_other_scopes_are_refused(preset: str | None, scopes: list[str], message
         ("::ffff:10.0.0.1", "10.0.0.1/32"),
         ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
         ("0.0.0.0/0", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+        ("2001:db8::192.0.2.1", "2001:db8::c000:201/128"),
     ],
 )
 def test_an_allowlist_is_kept_in_canonical_form(entry: str, canonical: str) -> None:
@@ -145,11 +149,38 @@ def test_an_allowlist_is_kept_in_canonical_form(entry: str, canonical: str) -> N
 
 
 @pytest.mark.parametrize(
-    "entry", ["", "localhost", "10.0.0.0/33", "10.0.0", "1", "fe80::1%eth0", "10.0.0.1-10.0.0.9"]
+    "entry",
+    [
+        "",
+        "localhost",
+        "10.0.0.0/33",
+        "2001:db8::/129",
+        "10.0.0",
+        "1",
+        "fe80::1%eth0",
+        "10.0.0.1-10.0.0.9",
+        "10.0.0.0/",
+        "10.0.0.0/255.0.0.0",
+        "10.0.0.0/0.0.0.255",
+        "10.0.0.0/-1",
+        "10.0.0.0/+8",
+        "10.0.0.0/²",
+        "10.0.0.0/٨",
+        "10.0.0.01",
+        "[2001:db8::1]",
+        "10.0.0.1:80",
+        "10.0.0.1,10.0.0.2",
+        "*",
+    ],
 )
 def test_what_is_no_address_or_network_is_refused(entry: str) -> None:
     with pytest.raises(ValueError, match="is not an IP address or network"):
         check_allowlist([entry])
+
+
+def test_an_entry_in_several_notations_is_kept_once() -> None:
+    entries = ["10.0.0.0/8", "10.1.2.3/8", "::ffff:10.0.0.0/104", "2001:db8::1", "2001:DB8:0::1/128"]
+    assert check_allowlist(entries) == ["10.0.0.0/8", "2001:db8::1/128"]
 
 
 def test_an_allowlist_has_at_most_fifty_entries() -> None:
