@@ -10,12 +10,10 @@ import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType
 from openapi_schema_validator import OAS30Validator
 from openapi_spec_validator import validate
-from tests.contract.asgi import ask, http_scope
 
 from babysea_server.contract.examples import EXAMPLES
 from babysea_server.contract.openapi import ModelBody, build_document
 from babysea_server.contract.operations import OPERATIONS
-from babysea_server.contract.publish import openapi_app
 from babysea_server.contract.schemas import struct_schemas
 from babysea_server.errors import ERRORS
 from babysea_server.settings import REGIONS
@@ -156,39 +154,3 @@ def test_schema_dialect_is_the_old_one() -> None:
         "above": {"type": "integer", "minimum": 0, "exclusiveMinimum": True},
         "lone": {"type": "string", "enum": ["x"]},
     }
-
-
-async def test_openapi_json_is_the_document_of_the_host(
-    documents: Documents, hosts: Mapping[str, str]
-) -> None:
-    app = openapi_app(documents, hosts)
-    for region in REGIONS:
-        answer = await ask(app, http_scope(target="/openapi.json", host=f"API.{region}.example.com:8000"))
-        assert answer.status == 200
-        assert answer.json == documents[region]
-        assert answer.headers["content-length"] == str(len(answer.body))
-
-
-async def test_openapi_json_is_not_sent_again_when_unchanged(
-    documents: Documents, hosts: Mapping[str, str]
-) -> None:
-    app = openapi_app(documents, hosts)
-    first = await ask(app, http_scope(target="/openapi.json"))
-    again = await ask(
-        app, http_scope(target="/openapi.json", headers=[("if-none-match", f"W/{first.headers['etag']}")])
-    )
-    assert (again.status, again.body, again.headers["etag"]) == (304, b"", first.headers["etag"])
-    head = await ask(app, http_scope("HEAD", "/openapi.json"))
-    assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(first.body)))
-
-
-@pytest.mark.parametrize(
-    ("method", "host", "rule"),
-    [("GET", "evil.example", "unknown_host"), ("POST", "api.us.example.com", "method_not_allowed")],
-)
-async def test_openapi_json_refuses_other_hosts_and_methods(
-    documents: Documents, hosts: Mapping[str, str], method: str, host: str, rule: str
-) -> None:
-    answer = await ask(openapi_app(documents, hosts), http_scope(method, "/openapi.json", host=host))
-    assert (answer.status, answer.code) == (403, "BSE1010")
-    assert answer.json["error"]["details"]["rule"] == rule

@@ -22,7 +22,7 @@ from babysea_server.contract.gateway import Gateway
 from babysea_server.contract.openapi import ModelBody, build_document
 from babysea_server.contract.operations import regional_hosts
 from babysea_server.contract.proxies import TrustedProxies
-from babysea_server.contract.publish import openapi_app
+from babysea_server.contract.publish import OPENAPI_PATH, REFERENCE_PATH, Publisher
 from babysea_server.contract.security import secured
 from babysea_server.db.pool import Database
 from babysea_server.errors import AUTHENTICATION_FAILED, ApiError
@@ -278,7 +278,7 @@ def _counters(settings: Settings, region: str, dsn: str) -> WindowCounters:
 
 
 class Api:
-    """The HTTP application of one process: `/v1`, `/files`, `/openapi.json`, for all its regions."""
+    """The HTTP application of one process: `/v1`, `/files`, `/openapi.json`, `/docs`, for all its regions."""
 
     def __init__(
         self,
@@ -309,7 +309,7 @@ class Api:
             deadline_seconds=settings.request_timeout_s,
         )
         self._proxies = _trusted_proxies(settings)
-        self._openapi = openapi_app(documents, hosts)
+        self._published = Publisher(documents, hosts)
         self._files = FilesApp(self._store_for, lambda host: hosts.get(host_name(host)), shared.signer)
 
     async def open(self) -> None:
@@ -328,8 +328,8 @@ class Api:
         # What is not ours in any way is the firewall's to refuse, so it gets all that is left.
         if scope["type"] == "http" and path.startswith(FILES_PREFIX):
             await self._files(scope, receive, send)
-        elif scope["type"] == "http" and path == "/openapi.json":
-            await self._openapi(scope, receive, send)
+        elif scope["type"] == "http" and path in Publisher.PATHS:
+            await self._published(scope, receive, send)
         elif scope["type"] == "http" and path == "/":
             await _welcome(send)
         else:
@@ -357,11 +357,18 @@ def _trusted_proxies(settings: Settings) -> TrustedProxies | None:
 
 
 async def _welcome(send: Send) -> None:
-    body = json.dumps({"name": "BabySea", "version": __version__, "api": "/v1", "openapi": "/openapi.json"})
+    body = json.dumps(
+        {
+            "name": "BabySea",
+            "version": __version__,
+            "api": "/v1",
+            "openapi": OPENAPI_PATH,
+            "docs": REFERENCE_PATH,
+        }
+    )
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
-        (b"x-content-type-options", b"nosniff"),
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -392,7 +399,7 @@ class WorkerRegion:
                 attempt_timeout_s={media: settings.attempt_timeout_s(media) for media in ("image", "video")},
             ),
         )
-        self.retention = Retention(self.db, keep_days=settings.request_log_days)
+        self.log_retention = Retention(self.db, keep_days=settings.request_log_days)
         self.renewals = Renewals(self.db, shared.plans)
         self.plan_retention = retention.PlanRetention(self.db, shared.plans)
         self.file_deletions = files.FileDeletions(self.db, store)
@@ -405,7 +412,7 @@ class WorkerRegion:
         await self.db.open()
         self.worker.start()
         self._periodic = [
-            every("request-log", RETENTION_EVERY_S, self.retention.run, self._clock),
+            every("request-log", RETENTION_EVERY_S, self.log_retention.run, self._clock),
             every("window-counts", WINDOW_S, self._delete_old_counts, self._clock),
             every("periods", RENEW_EVERY_S, self.renewals.run, self._clock),
             every("plan-retention", retention.EVERY_S, self.plan_retention.walk, self._clock),

@@ -47,7 +47,6 @@ _OWN_DEADLINE = frozenset({"generate"})
 _FIXED_HEADERS: Headers = [
     (b"content-type", b"application/json"),
     (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
 ]
 _TRACE_FRAMES = 20
 _OPERATIONS: Mapping[str, Operation] = {operation.id: operation for operation in OPERATIONS}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from babysea_server.contract.envelope import ErrorEnvelope
 from babysea_server.contract.examples import EXAMPLES
-from babysea_server.contract.operations import OPERATIONS, Operation, Parameter
+from babysea_server.contract.operations import COMMON_ERRORS, OPERATIONS, Operation, Parameter
 from babysea_server.contract.schemas import reference, struct_schemas
 from babysea_server.errors import ERRORS, ErrorSpec
 
@@ -69,6 +69,14 @@ _HEADERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "WWW-Authenticate": ("The scheme that authenticates.", {"type": "string", "enum": ["Bearer"]}),
 }
 _RATE_HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+
+#: Where an answer names its generation, and what can be done next with it (OpenAPI links).
+_GENERATION_ID = "$response.body#/data/generation_id"
+_NEXT: Mapping[str, Sequence[str]] = {
+    "generate": ("get_generation", "cancel_generation", "delete_generation"),
+    "get_generation": ("cancel_generation", "delete_generation"),
+    "cancel_generation": ("get_generation", "delete_generation"),
+}
 
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -140,6 +148,8 @@ def _operation(
         "description": f"Needs the scope `{operation.scope}`.",
         "tags": [operation.tag],
         "x-babysea-scope": operation.scope,
+        # Every status is documented for every operation; these are the codes that it really answers.
+        "x-babysea-errors": sorted(error.code for error in (*COMMON_ERRORS, *operation.errors)),
     }
     if operation.body == "generation":
         parameters.append(_IDEMPOTENCY_KEY)
@@ -153,13 +163,16 @@ def _operation(
 
 
 def _parameter(parameter: Parameter, place: Literal["path", "query"]) -> dict[str, Any]:
-    return {
+    result: dict[str, Any] = {
         "name": parameter.name,
         "in": place,
         "required": place == "path",
         "description": parameter.description,
         "schema": dict(parameter.schema),
     }
+    if parameter.example is not None:
+        result["example"] = parameter.example
+    return result
 
 
 def _success_response(operation: Operation) -> dict[str, Any]:
@@ -185,7 +198,7 @@ def _success_response(operation: Operation) -> dict[str, Any]:
     names = ["X-Request-Id", *_RATE_HEADERS, "Server-Timing"]
     if operation.body == "generation":
         names.append("Idempotency-Replayed")
-    return {
+    response: dict[str, Any] = {
         "description": operation.message,
         "headers": _header_references(names),
         "content": {
@@ -195,6 +208,12 @@ def _success_response(operation: Operation) -> dict[str, Any]:
             }
         },
     }
+    if operation.id in _NEXT:
+        response["links"] = {
+            following: {"operationId": following, "parameters": {"generation_id": _GENERATION_ID}}
+            for following in _NEXT[operation.id]
+        }
+    return response
 
 
 def _error_response(status: int, rows: Sequence[ErrorSpec]) -> dict[str, Any]:

@@ -13,6 +13,33 @@ from msgspec import Struct
 
 from babysea_server.accounts.wire import AccountData, BillingData, UsageData
 from babysea_server.catalog.wire import EstimateData, LibraryModelsData, LibraryProvidersData
+from babysea_server.errors import (
+    ACCOUNT_NOT_FOUND,
+    AUTH_RATE_LIMITED,
+    AUTHENTICATION_FAILED,
+    AUTHENTICATION_REQUIRED,
+    CONCURRENCY_LIMIT_EXCEEDED,
+    FIREWALL_REJECTED,
+    GENERATION_IN_PROGRESS,
+    GENERATION_NOT_CANCELABLE,
+    GENERATION_NOT_FOUND,
+    IDEMPOTENCY_IN_PROGRESS,
+    IDEMPOTENCY_KEY_REUSED,
+    INSUFFICIENT_CREDITS,
+    INSUFFICIENT_PERMISSIONS,
+    INTERNAL_ERROR,
+    INVALID_IDEMPOTENCY_KEY,
+    INVALID_INPUT,
+    INVALID_PROVIDER_ORDER,
+    IP_NOT_ALLOWED,
+    MODEL_MEDIA_MISMATCH,
+    MODEL_NOT_FOUND,
+    NO_PROVIDER_AVAILABLE,
+    PAYLOAD_TOO_LARGE,
+    RATE_LIMIT_EXCEEDED,
+    SERVICE_UNAVAILABLE,
+    ErrorSpec,
+)
 from babysea_server.generations.wire import (
     CancelData,
     DeleteData,
@@ -30,17 +57,35 @@ from babysea_server.settings import REGIONS
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
+#: What any operation may answer, in the order in which it is looked at.
+COMMON_ERRORS: tuple[ErrorSpec, ...] = (
+    FIREWALL_REJECTED,
+    AUTH_RATE_LIMITED,
+    AUTHENTICATION_REQUIRED,
+    AUTHENTICATION_FAILED,
+    IP_NOT_ALLOWED,
+    ACCOUNT_NOT_FOUND,
+    INSUFFICIENT_PERMISSIONS,
+    RATE_LIMIT_EXCEEDED,
+    INTERNAL_ERROR,
+    SERVICE_UNAVAILABLE,
+)
+
 Method = Literal["GET", "POST", "DELETE"]
 BodyKind = Literal["none", "generation"]
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One path or query parameter; `schema` is an OpenAPI 3.0.3 schema object."""
+    """One path or query parameter; `schema` is an OpenAPI 3.0.3 schema object.
+
+    The examples of a path's parameters name something together; a query's stand only where one helps.
+    """
 
     name: str
     description: str
     schema: Mapping[str, Any]
+    example: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +111,8 @@ class Operation:
     body: BodyKind = "none"
     paged: bool = False
     """Whether `total`, `limit` and `offset` stand beside `data`."""
+    errors: tuple[ErrorSpec, ...] = ()
+    """What it may answer beyond `COMMON_ERRORS`."""
 
     def endpoint(self, path: Mapping[str, str]) -> str:
         """The usage template of a call, e.g. `POST /v1/generate/image/{model_identifier}`.
@@ -93,24 +140,26 @@ class OperationRow:
 _UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 _NAME_SCHEMA = {"type": "string", "pattern": "^[a-z0-9._-]+$", "minLength": 1, "maxLength": 100}
 
-_LAB = Parameter("lab", "The part of the model identifier before the slash.", _NAME_SCHEMA)
-_MODEL = Parameter("model", "The part of the model identifier after the slash.", _NAME_SCHEMA)
-_MEDIA = Parameter("media", "What the model makes.", {"type": "string", "enum": ["image", "video"]})
+_LAB = Parameter("lab", "The part of the model identifier before the slash.", _NAME_SCHEMA, "bfl")
+_MODEL = Parameter("model", "The part of the model identifier after the slash.", _NAME_SCHEMA, "flux-schnell")
+_MEDIA = Parameter("media", "What the model makes.", {"type": "string", "enum": ["image", "video"]}, "image")
 _SUBJECT = Parameter(
-    "subject", "Whose health is asked for.", {"type": "string", "enum": ["providers", "models"]}
+    "subject", "Whose health is asked for.", {"type": "string", "enum": ["providers", "models"]}, "providers"
 )
 _GENERATION_ID = Parameter(
     "generation_id",
     "The generation's id; letters of either case.",
     {"type": "string", "format": "uuid", "pattern": _UUID_PATTERN},
+    "0198f6b4-5d18-7f02-a6c9-83e1b4d7f265",
 )
 _DAYS = Parameter(
     "days",
     "How many days back, today included.",
     {"type": "integer", "minimum": 1, "maximum": 90, "default": 30},
+    30,
 )
 _LIMIT = Parameter(
-    "limit", "How many at most.", {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}
+    "limit", "How many at most.", {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}, 50
 )
 _OFFSET = Parameter(
     "offset",
@@ -123,6 +172,7 @@ _COUNT = Parameter(
     "count",
     "How many generations; clamped to 1..100.",
     {"type": "integer", "format": "int32", "default": 1},
+    4,
 )
 _DURATION = Parameter(
     "duration",
@@ -194,6 +244,7 @@ OPERATIONS: tuple[Operation, ...] = (
         data=(EstimateData,),
         path_parameters=(_LAB, _MODEL),
         query_parameters=(_COUNT, _DURATION, _RESOLUTION, _AUDIO),
+        errors=(INVALID_INPUT, MODEL_NOT_FOUND),
     ),
     Operation(
         id="generate",
@@ -207,6 +258,19 @@ OPERATIONS: tuple[Operation, ...] = (
         data=(GenerationAccepted, GenerationCanceled),
         path_parameters=(_MEDIA, _LAB, _MODEL),
         body="generation",
+        errors=(
+            PAYLOAD_TOO_LARGE,
+            MODEL_NOT_FOUND,
+            MODEL_MEDIA_MISMATCH,
+            INVALID_INPUT,
+            INVALID_PROVIDER_ORDER,
+            NO_PROVIDER_AVAILABLE,
+            INVALID_IDEMPOTENCY_KEY,
+            IDEMPOTENCY_KEY_REUSED,
+            IDEMPOTENCY_IN_PROGRESS,
+            CONCURRENCY_LIMIT_EXCEEDED,
+            INSUFFICIENT_CREDITS,
+        ),
     ),
     Operation(
         id="list_generations",
@@ -232,6 +296,7 @@ OPERATIONS: tuple[Operation, ...] = (
         message="Generation retrieved successfully",
         data=(GenerationData,),
         path_parameters=(_GENERATION_ID,),
+        errors=(GENERATION_NOT_FOUND,),
     ),
     Operation(
         id="delete_generation",
@@ -244,6 +309,7 @@ OPERATIONS: tuple[Operation, ...] = (
         message="Generation deleted successfully",
         data=(DeleteData,),
         path_parameters=(_GENERATION_ID,),
+        errors=(GENERATION_NOT_FOUND, GENERATION_IN_PROGRESS),
     ),
     Operation(
         id="cancel_generation",
@@ -256,6 +322,7 @@ OPERATIONS: tuple[Operation, ...] = (
         message="Generation canceled successfully",
         data=(CancelData,),
         path_parameters=(_GENERATION_ID,),
+        errors=(GENERATION_NOT_FOUND, GENERATION_NOT_CANCELABLE),
     ),
     Operation(
         id="health_inference",

@@ -172,6 +172,7 @@ class Quickstart:
   API base   {base}        (also api.us|eu|jp.localhost)
   API key    {shown}
   Region     {self.region}     Account {self.file.account_id}
+  Reference  {base}/docs
   Kept in    {self._path}
 
   Paste this into another terminal for a picture:
