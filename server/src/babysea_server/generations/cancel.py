@@ -1,5 +1,6 @@
 """Canceling a generation: decided by the database, then told to the provider, as well as that can be done."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -23,6 +24,9 @@ from babysea_server.providers.base import Accepted, Job
 from babysea_server.providers.runner import Cancellation, Runner
 
 _log = structlog.get_logger(__name__)
+
+#: The caller's answer does not wait longer for a note that a worker makes as well.
+_NOTE_DEADLINE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,9 @@ class Canceling:
             found["attempt_id"], "cancelled" if ending is Cancellation.CONFIRMED else "discarded"
         )
         try:
-            await discard_attempts(self._db, [Resolution(generation_id, found["fence"], outcome)])
-        except (DatabaseUnavailableError, asyncpg.PostgresError) as error:
+            async with asyncio.timeout(_NOTE_DEADLINE_S):
+                await discard_attempts(self._db, [Resolution(generation_id, found["fence"], outcome)])
+        except (DatabaseUnavailableError, asyncpg.PostgresError, TimeoutError) as error:
             # A worker ends it in a minute.
             _log.warning("attempt_not_ended", generation_id=str(generation_id), error=type(error).__name__)
         return ending

@@ -22,6 +22,7 @@ _log = structlog.get_logger(__name__)
 
 #: A store that takes longer is left to the workers; the caller gets the answer.
 _FILES_DEADLINE_S = 5.0
+_NOTE_DEADLINE_S = 2.0
 
 
 class Deleting:
@@ -68,8 +69,9 @@ class Deleting:
             )
             return 0
         try:
-            await store.forget_files(self._db, keys)
-        except (DatabaseUnavailableError, asyncpg.PostgresError) as error:
+            async with asyncio.timeout(_NOTE_DEADLINE_S):
+                await store.forget_files(self._db, keys)
+        except (DatabaseUnavailableError, asyncpg.PostgresError, TimeoutError) as error:
             # A worker deletes them once more, which changes nothing.
             _log.warning("files_not_forgotten", files=len(keys), error=type(error).__name__)
         return len(keys)
