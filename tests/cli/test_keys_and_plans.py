@@ -1,6 +1,7 @@
 """Commands on the life of a key, and on the plan of an account."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.conftest import Commands, Installation
@@ -13,8 +14,8 @@ def account(installation: Installation) -> str:
     return installation.account()
 
 
-def issue(installation: Installation, account: str, *options: str) -> dict[str, str]:
-    made: dict[str, str] = installation.json("keys", "create", "--account", account, "--name", "K", *options)
+def issue(installation: Installation, account: str, *options: str) -> dict[str, Any]:
+    made: dict[str, Any] = installation.json("keys", "create", "--account", account, "--name", "K", *options)
     return made
 
 
