@@ -46,6 +46,7 @@ def test_every_setting_is_read_from_its_variable(name: str, tmp_path: Path) -> N
             {"fal": "refuse_busy", "replicate": "fail"},
         ),
         "provider_mode": ("sandbox", "sandbox"),
+        "trusted_proxies": ("10.0.0.0/8, ::1", ("10.0.0.0/8", "::1")),
         "log_format": ("json", "json"),
         "log_level": ("debug", "debug"),
     }

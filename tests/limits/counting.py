@@ -56,7 +56,7 @@ class Memory:
 
 def patient(counters: WindowCounters, clock: Clock, name: str = "rate") -> SharedWindows:
     """Windows of one process, whose counters are never too slow."""
-    return SharedWindows(name, counters, clock, budget_s=PATIENT_S)
+    return SharedWindows(name, counters, clock, timeout_s=PATIENT_S)
 
 
 def caller(limit: int | None, account: int = 1) -> Principal:

@@ -6,10 +6,12 @@ import httpx
 import pytest
 from tests.conftest import MakeDeployment
 from tests.limits.conftest import MakeApi
+from tests.limits.counting import PATIENT_S
 from tests.limits.servers import RedisServer, Wire, needs_redis
 from tests.support import Customer, ManualClock, eventually, make_customer
 
 from babysea_server.limits.windows import RETRY_S
+from babysea_server.settings import SettingsError
 
 _BAD = {"Authorization": "Bearer bye_" + "x" * 40}
 
@@ -89,8 +91,8 @@ async def test_a_plan_that_left_the_file_allows_nothing(make_api: MakeApi) -> No
 
 
 async def test_two_apis_of_a_region_share_an_accounts_rate(make_api: MakeApi) -> None:
-    one = await make_customer(await make_api(), plan="free")
-    two = Customer(await make_api(), one.account_id, one.key)
+    one = await make_customer(await make_api(counters_timeout_s=PATIENT_S), plan="free")
+    two = Customer(await make_api(counters_timeout_s=PATIENT_S), one.account_id, one.key)
     answers = await asyncio.gather(*(each.request("GET", "/v1/status") for each in [one, two] * 6))
     assert sorted(answer.status_code for answer in answers) == [200] * 5 + [429] * 7
 
@@ -131,6 +133,12 @@ async def test_behind_a_trusted_proxy_each_client_is_counted_by_itself(make_api:
         "BSE1006",
         "BSE1002",
     ]
+
+
+async def test_a_redis_url_that_cannot_be_used_stops_the_start_and_is_not_shown(make_api: MakeApi) -> None:
+    with pytest.raises(SettingsError, match="redis_url: not a redis://") as raised:
+        await make_api(redis_url="http://user:hunter2@example.com")
+    assert "hunter2" not in str(raised.value)
 
 
 @needs_redis

@@ -170,9 +170,10 @@ class ApiRegion:
             queue_max=settings.admission_queue,
         )
         self.counters = _counters(settings, region, dsn)
-        self._rates = SharedWindows("rate", self.counters, shared.clock)
+        timeout_s = settings.counters_timeout_s
+        self._rates = SharedWindows("rate", self.counters, shared.clock, timeout_s=timeout_s)
         self.rate_limiter = RateLimiter(self._rates, shared.clock)
-        self._failures = SharedWindows("auth", self.counters, shared.clock)
+        self._failures = SharedWindows("auth", self.counters, shared.clock, timeout_s=timeout_s)
         self.guard = AuthGuard(self._failures, shared.clock, per_minute=settings.auth_failures_per_minute)
         self.reader = Reader(self.db)
         self.requests = RequestLog(self.db, shared.clock, address_key(shared.master_key, region))
@@ -268,7 +269,7 @@ class ApiRegion:
 
 def _counters(settings: Settings, region: str, dsn: str) -> WindowCounters:
     if settings.redis_url is None:
-        # Connections of their own here, too: what waits longer than the limits' budget is decided without it.
+        # Connections of their own here, too: what waits too long is decided without it.
         db = Database(dsn, name="babysea-limits", size=_COUNTER_CONNECTIONS, statement_timeout_s=1)
         return PostgresCounters(db)
     try:

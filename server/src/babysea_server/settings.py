@@ -129,6 +129,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str | None,
         _text("Redis or Valkey that counts requests for all API processes; without it PostgreSQL does."),
     ] = None
+    counters_timeout_s: Annotated[
+        float, _Positive, _text("Longest wait for the common count; then a process goes by its own.")
+    ] = 0.05
     trusted_proxies: Annotated[
         tuple[str, ...],
         _text("Addresses and networks of proxies whose X-Forwarded-* headers are believed."),

@@ -30,7 +30,7 @@ class WindowCounters(Protocol):
     """Numbers that begin at zero with each window. They may be lost at any time; nothing rests on them alone."""
 
     async def open(self) -> None:
-        """Be ready to be asked; the store behind may still be away."""
+        """Be connected, if the store is there: the first request is not to wait for that. It may still be away."""
         ...
 
     async def close(self) -> None:

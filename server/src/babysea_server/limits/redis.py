@@ -1,6 +1,7 @@
 """Counters of windows in Redis or Valkey."""
 
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -49,7 +50,8 @@ class RedisCounters:
         self._prefix = f"babysea:{region}:"
 
     async def open(self) -> None:
-        """Connections are made when they are needed."""
+        with suppress(CountersUnavailableError):
+            await self.probe()
 
     async def close(self) -> None:
         await self._redis.aclose()

@@ -1,6 +1,7 @@
 """All SQL of limits: counters of windows in PostgreSQL."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import asyncpg
 
@@ -35,6 +36,8 @@ class PostgresCounters:
 
     async def open(self) -> None:
         await self._db.open()
+        with suppress(CountersUnavailableError):
+            await self.probe()
 
     async def close(self) -> None:
         await self._db.close()

@@ -10,8 +10,6 @@ from babysea_server.kit.batching import Batcher, ClosedError, QueueFullError, Qu
 from babysea_server.kit.clock import Clock
 from babysea_server.limits.counters import WINDOW_S, Addition, CountersUnavailableError, WindowCounters
 
-#: How long a request waits for the common count before it is decided by what is known here.
-BUDGET_S = 0.05
 #: How long the counters are left alone after they did not answer in time.
 RETRY_S = 1.0
 #: How long an answer that comes too late for its requests is still waited for.
@@ -68,7 +66,7 @@ class SharedWindows:
     """Counts by key in the present window, together with every other process on the same counters.
 
     Each count gets a position, and no position is given twice: the first of a window is 1 in exactly one process.
-    When the counters do not answer within the budget, or fail, positions follow from what this process knows, and
+    When the counters do not answer in time, or fail, positions follow from what this process knows, and
     the counters are left alone until a probe in the background finds them back. What was counted meanwhile is
     added then. Each process also counts its additions in the store: a store that knows of fewer was started again
     empty, and gets everything once more.
@@ -76,7 +74,7 @@ class SharedWindows:
     Args:
         name: of what is counted, for keys and logs.
         windows_max: keys that are remembered at once; the longest unused is forgotten first.
-        budget_s: the longest wait for the counters.
+        timeout_s: the longest wait for the counters.
     """
 
     def __init__(
@@ -86,13 +84,13 @@ class SharedWindows:
         clock: Clock,
         *,
         windows_max: int = 100_000,
-        budget_s: float = BUDGET_S,
+        timeout_s: float,
     ) -> None:
         self._name = name
         self._counters = counters
         self._clock = clock
         self._windows_max = windows_max
-        self._budget_s = budget_s
+        self._timeout_s = timeout_s
         self._minute = _Minute(0)
         self._process_key = f"{name}:process:{uuid4()}"
         # One call at a time, which takes everything that waits: a position is right because its addition has all
@@ -161,7 +159,7 @@ class SharedWindows:
         """Add what is not shared of each window; returns what others had counted before, for each.
 
         Raises:
-            CountersUnavailableError: not within the budget. The call goes on by itself.
+            CountersUnavailableError: not in time; the call goes on by itself.
         """
         if self._away:
             raise CountersUnavailableError("The counters are left alone.")
@@ -171,7 +169,7 @@ class SharedWindows:
         adding = self._adding = asyncio.create_task(
             self._add(self._minute, windows, additions), name="share-counts"
         )
-        await asyncio.wait({adding}, timeout=self._budget_s)
+        await asyncio.wait({adding}, timeout=self._timeout_s)
         for _ in range(_GRACE_TURNS):
             if adding.done():
                 break
@@ -237,7 +235,7 @@ class SharedWindows:
         if self._adding is not None and not self._adding.done():
             await asyncio.wait({self._adding})
         try:
-            async with asyncio.timeout(self._budget_s):
+            async with asyncio.timeout(self._timeout_s):
                 await self._counters.probe()
         except (TimeoutError, CountersUnavailableError):
             return False
