@@ -78,7 +78,7 @@ def test_the_pages_name_only_commands_and_options_that_exist() -> None:
         for call in _calls("babysea-server", path.read_text(encoding="utf-8")):
             if not call:
                 continue
-            words = tuple(word for word in call[:2] if re.fullmatch("[a-z]+", word))
+            words = tuple(word for word in call[:2] if re.fullmatch("[a-z][a-z-]*", word))
             found = next((words[:length] for length in (2, 1) if words[:length] in COMMANDS), None)
             if found is None:
                 wrong.append(" ".join(call))

@@ -77,6 +77,7 @@ async def test_keys_are_listed_by_account_oldest_first(
     issued = [await make_key(name=name) for name in "abc"]
     assert [key.name for key in await store.of_account(db, account)] == ["a", "b", "c"]
     assert [key.id for key in await store.of_account(db, None, limit=2)] == [key.key.id for key in issued[:2]]
+    assert [key.name for key in await store.of_account(db, account, limit=2, offset=1)] == ["b", "c"]
     assert await store.of_account(db, uuid7()) == []
 
 

@@ -68,6 +68,8 @@ def create(
 @keys_app.command("list")
 def list_(
     account: Annotated[str | None, typer.Option("--account", help="Account id; by default all.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    offset: Annotated[int, typer.Option(min=0)] = 0,
     region: RegionOption = None,
     data_dir: DataDir = None,
     config: Config = None,
@@ -77,7 +79,8 @@ def list_(
     account_id = None if account is None else account_id_of(account)
 
     async def work(db: Database, chosen: str) -> list[dict[str, Any]]:
-        return [_shown(key, chosen) for key in await store.of_account(db, account_id)]
+        keys = await store.of_account(db, account_id, limit=limit, offset=offset)
+        return [_shown(key, chosen) for key in keys]
 
     show(in_region(data_dir, config, region, work), as_json=as_json, title="keys")
 

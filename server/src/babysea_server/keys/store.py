@@ -150,13 +150,16 @@ async def delete(db: Database, key_id: UUID, account_id: UUID | None) -> ApiKey 
     return None if row is None else ApiKey(**row)
 
 
-async def of_account(db: Database, account_id: UUID | None, *, limit: int = 1000) -> Sequence[ApiKey]:
+async def of_account(
+    db: Database, account_id: UUID | None, *, limit: int = 1000, offset: int = 0
+) -> Sequence[ApiKey]:
     """Keys of one account, or of all, oldest first."""
     rows = await db.fetch(
         f"""SELECT {_COLUMNS} FROM api_keys k WHERE $1::uuid IS NULL OR k.account_id = $1
-            ORDER BY k.created_at, k.id LIMIT $2""",
+            ORDER BY k.created_at, k.id LIMIT $2 OFFSET $3""",
         account_id,
         limit,
+        offset,
     )
     return [ApiKey(**row) for row in rows]
 
