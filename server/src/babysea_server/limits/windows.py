@@ -16,8 +16,6 @@ RETRY_S = 1.0
 _LATE_MAX_S = 2.0
 #: Turns of the loop for what has arrived while the loop itself was busy: a slow process is not a slow store.
 _GRACE_TURNS = 10
-#: Longer than a call may hold up the next one.
-_PATIENCE_S = 1.0
 _QUEUE_MAX = 4096
 _CATCH_UP = 500
 
@@ -96,7 +94,11 @@ class SharedWindows:
         # One call at a time, which takes everything that waits: a position is right because its addition has all
         # that were counted here before it.
         self._batcher: Batcher[Window, int] = Batcher(
-            self._share, batch_max=_QUEUE_MAX, calls_max=1, queue_max=_QUEUE_MAX, patience_s=_PATIENCE_S
+            self._share,
+            batch_max=_QUEUE_MAX,
+            calls_max=1,
+            queue_max=_QUEUE_MAX,
+            patience_s=timeout_s + 1,  # a call in time never makes those behind it give up
         )
         self._adding: asyncio.Task[None] | None = None
         self._away = False
