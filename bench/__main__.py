@@ -1,7 +1,9 @@
 """`make bench`: measure on this machine, print one table, keep the run under bench/results/.
 
-`make bench ARGS=--quick` takes less than a minute; `--only` leaves parts out. Nothing is asserted about speed; the
-exit code is 1 when a request was refused, because then the figures describe something else.
+`make bench ARGS=--quick` takes less than a minute; `--only` leaves parts out. `make bench ARGS=growth` compares a small
+account with one of five million generations, `make bench ARGS=foreign` what does not exist with what is somebody
+else's. Nothing is asserted about speed; the exit code is 1 when a request was refused, because then the figures
+describe something else.
 """
 
 import argparse
@@ -10,6 +12,8 @@ import sys
 import uvloop
 
 from babysea_server.telemetry.logs import configure_logging
+from bench.foreign import foreign
+from bench.growth import growth
 from bench.load import LoadError
 from bench.report import Report, faults, machine, markdown, write
 from bench.rounds import compare, read_requests
@@ -17,11 +21,13 @@ from bench.servers import site
 from bench.settle import drain, light
 
 _PARTS = ("http", "settle", "light")
+_OTHERS = {"growth": growth, "foreign": foreign}
 
 
 def main() -> int:
     """Parse the arguments and run."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["figures", *_OTHERS], default="figures", help="(figures)")
     parser.add_argument("--quick", action="store_true", help="a short run: 3 rounds of 1 s")
     parser.add_argument("--seconds", type=float, help="seconds of each measurement (5)")
     parser.add_argument("--rounds", type=int, help="how often everything is measured (5)")
@@ -32,6 +38,9 @@ def main() -> int:
     parts = given.only or list(_PARTS)
     configure_logging(format="console", level="warning")
     try:
+        if given.what in _OTHERS:
+            sys.stdout.write(f"{uvloop.run(_OTHERS[given.what](quick=given.quick))}\n")
+            return 0
         report = uvloop.run(_measure(parts, rounds, seconds))
     except (LoadError, RuntimeError) as error:
         sys.stderr.write(f"bench: {error}\n")

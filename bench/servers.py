@@ -86,11 +86,11 @@ class Site:
 
 
 @asynccontextmanager
-async def site() -> AsyncIterator[Site]:
-    """A fresh site with one account of plan unlimited; removed at the end."""
+async def site(regions: Sequence[str] = (REGION,)) -> AsyncIterator[Site]:
+    """A fresh site with one account of plan unlimited in region us; removed at the end."""
     with tempfile.TemporaryDirectory(prefix="babysea-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        settings = load_settings({}, overrides={"data_dir": name, "regions": [REGION]})
+        settings = load_settings({}, overrides={"data_dir": name, "regions": list(regions)})
         cluster = Cluster(settings)
         await cluster.open()
         db = Database(cluster.dsn(REGION), name="babysea-bench", size=4, statement_timeout_s=60)
@@ -160,7 +160,9 @@ class Process:
 def api_server(site: Site) -> Iterator[int]:
     """The API of a site, as in production; yields its port."""
     arguments = ["-m", "babysea_server.cli", "api", "--data-dir", str(site.folder), "--port", "0"]
-    with Process([*arguments, "--region", REGION], site.folder / "api.log") as process:
+    for region in site.settings.regions:
+        arguments += ["--region", region]
+    with Process(arguments, site.folder / "api.log") as process:
         yield int(process.ready_line.rpartition(":")[2])
 
 

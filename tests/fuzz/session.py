@@ -75,7 +75,7 @@ async def _aftermath(
     still = await target.statuses(PLAIN_PATHS)
     if still != served:
         found.append(f"served otherwise than before: {still}, before {served}")
-    await target.system.all_settled()
+    await target.backlog_settles()
     await target.system.books_are_clean()
     await target.descriptors_fall_to(descriptors + DESCRIPTORS_MORE)
     if target.resident_mib() > memory_mib + GROWTH_MIB_MAX:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from tests.e2e.system import QUICK, Process, System
+from tests.e2e.system import PATIENCE_S, QUICK, Process, System
 from tests.fuzz.request import CANARY, World
 from tests.support import eventually
 
@@ -61,6 +61,19 @@ class Target:
             return self.descriptors() <= limit
 
         await eventually(fallen)
+
+    async def backlog_settles(self) -> None:
+        """Wait until no generation is in flight, as long as they become fewer."""
+        sql = "SELECT count(*) FROM generations WHERE status IN ('pending', 'processing')"
+        left = await self.system.value(sql)
+        while left:
+            before = left
+
+            async def fewer(before: int = before) -> bool:
+                return bool(await self.system.value(sql) < before)
+
+            await eventually(fewer, within_s=PATIENCE_S)
+            left = await self.system.value(sql)
 
     def bad_log(self) -> str:
         """What the log says from the first line that tells of a failure or holds what was sent; empty is well."""
