@@ -81,6 +81,9 @@ class Published:
         if name.startswith("Error"):
             shown = response["content"][media_type]["examples"]
             assert answer.code in shown, f"{answer.code} is not documented for status {answer.status}"
+            if operation is not None:
+                codes = self._operations[operation]["x-babysea-errors"]
+                assert answer.code in codes, f"{operation} does not document {answer.code}"
             example = shown[answer.code]["value"]["error"]
             for member in ("type", "retryable"):
                 assert answer.json["error"][member] == example[member]

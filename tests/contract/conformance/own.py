@@ -61,6 +61,7 @@ async def own_server(data_dir: Path, dsns: Mapping[str, str]) -> AsyncIterator[O
             "sandbox_image_edge": 64,
             "worker_lease_s": 5,
             "worker_poll_s": 0.2,
+            "auth_failures_per_minute": 100_000,
         },
     )
     shared = build_shared(settings)

@@ -51,10 +51,7 @@ async def test_a_preset_opens_what_its_name_says(target: Target, issuer: Issuer,
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
 async def test_no_operation_is_open_without_a_key(target: Target, pair: Concrete) -> None:
-    options: dict[str, Any] = {} if pair.body is None else {"json": pair.body}
-    response = await target.client.request(
-        pair.method, target.base + pair.path, headers={"Host": target.host}, **options
-    )
+    response = await call(target.seen_with(""), pair)
     assert (response.status_code, code(response)) == (401, "BSE1001")
     assert response.headers["www-authenticate"] == "Bearer"
 
@@ -74,7 +71,7 @@ async def test_no_operation_is_open_without_a_key(target: Target, pair: Concrete
 )
 async def test_nothing_but_a_key_authenticates(target: Target, header: dict[str, str], expected: str) -> None:
     headers = {name: value.format(key=target.key).strip() or value for name, value in header.items()}
-    response = await target.client.get(f"{target.base}/v1/status", headers={"Host": target.host, **headers})
+    response = await target.seen_with("").request("GET", "/v1/status", headers=headers)
     assert (response.status_code, code(response)) == (401, expected)
 
 
