@@ -43,8 +43,8 @@ def generation_id(answer: Answer) -> str | None:
 
 
 def _faults(case: Case, owed: Owed, answer: Answer) -> list[str]:
-    if case.refused and answer.status == 200:
-        return [f"what must be refused was answered {answer.status}"]
+    if case.refused and answer.status == 200 and b'"status":"success"' in answer.body:
+        return ["what must be refused was a success"]
     if answer.status >= 500 and not (owed.rest is Rest.BODY and refusal(answer) == SERVICE_UNAVAILABLE.code):
         return [f"status {answer.status}: {answer.body[:300]!r}"]
     if not answer.body:
