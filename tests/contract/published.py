@@ -46,6 +46,10 @@ class Published:
         }
         self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
 
+    def inputs(self, model: str) -> frozenset[str]:
+        """The fields that a model takes; none when the document does not have it."""
+        return self._inputs.get(model, frozenset())
+
     def operation_at(self, method: str, path: str) -> str | None:
         """The id of the operation that a request asks for, or None where there is none."""
         for verb, pattern, operation in self._sites:
@@ -91,8 +95,7 @@ class Published:
     def _check_inputs(self, generation: Mapping[str, Any]) -> None:
         """The one open object: beside its own members it holds the model's inputs and nothing else."""
         members = self.document["components"]["schemas"]["GenerationData"]["properties"].keys()
-        inputs = self._inputs.get(generation["model_identifier"], frozenset())
-        extra = generation.keys() - members - inputs
+        extra = generation.keys() - members - self.inputs(generation["model_identifier"])
         assert not extra, f"undocumented members of a generation: {extra}"
 
     def _response(self, name: str) -> Mapping[str, Any]:

@@ -15,6 +15,11 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
+def anything(value: Any) -> bool:
+    """Whatever it is."""
+    return True
+
+
 def text(value: Any) -> bool:
     """A string that says something."""
     return isinstance(value, str) and value != ""
