@@ -26,7 +26,8 @@ import msgspec
 import uvloop
 from PIL import Image
 
-from babysea_server.app import Workers, build_shared
+from babysea_server.app.shared import build_shared
+from babysea_server.app.workers import Workers
 from babysea_server.catalog.catalog import Catalog, load_catalog
 from babysea_server.catalog.normalise import GenerationRequest, normalise
 from babysea_server.db.cluster import Cluster

@@ -13,7 +13,9 @@ import pytest
 from tests.contract.published import judge
 from tests.support import Customer, Deployment, make_customer
 
-from babysea_server.app import Api, RegistryFactory, Shared, Workers, build_shared, sandbox_registry
+from babysea_server.app.api import Api
+from babysea_server.app.shared import RegistryFactory, Shared, build_shared, sandbox_registry
+from babysea_server.app.workers import Workers
 from babysea_server.db.embedded import EmbeddedPostgres
 from babysea_server.db.migrate import migrate
 from babysea_server.db.pool import Database

@@ -10,7 +10,8 @@ from uuid import UUID
 import httpx
 
 from babysea_server.accounts import store as accounts
-from babysea_server.app import Api, Workers
+from babysea_server.app.api import Api
+from babysea_server.app.workers import Workers
 from babysea_server.db.pool import Database
 from babysea_server.keys.scopes import PRESETS
 from babysea_server.keys.service import issue

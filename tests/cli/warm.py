@@ -10,11 +10,12 @@ import sys
 import traceback
 from typing import Any
 
-import babysea_server.app
+import babysea_server.app.api
+import babysea_server.app.workers
 import babysea_server.db.migrate
 from babysea_server.cli.main import main
 
-PRELOADED = (babysea_server.app, babysea_server.db.migrate)
+PRELOADED = (babysea_server.app.api, babysea_server.app.workers, babysea_server.db.migrate)
 
 
 def run(job: dict[str, Any]) -> int:

@@ -17,7 +17,7 @@ from tests.generations.conftest import backends_waiting, hold, wire
 from tests.generations.wire import Wire
 from tests.support import FINAL, Customer, ManualClock, eventually, make_customer
 
-from babysea_server.app import RegistryFactory
+from babysea_server.app.shared import RegistryFactory
 from babysea_server.catalog.catalog import Catalog
 from babysea_server.db.embedded import EmbeddedPostgres
 from babysea_server.db.pool import Database

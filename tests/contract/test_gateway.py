@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 from tests.contract.asgi import HOST, JSON, UUID, Answer, Exchange, ask, chunked, http_scope
 from tests.contract.conftest import FakeKeys, TurnedClock
@@ -212,11 +213,13 @@ class TestFailures:
     ) -> None:
         error = ExceptionGroup(secret, [ValueError(secret)]) if kind is ExceptionGroup else kind(secret)
         scope = http_scope("POST", GENERATE, [KEY, JSON])
-        with capture_logs() as logs:
+        with capture_logs(processors=[merge_contextvars]) as logs:
             answer = await ask(make_gateway(answering(error)), scope, b'{"generation_prompt":"private"}')
         assert (answer.status, answer.code) == (500, "BSE5001")
-        (log,) = logs
-        assert (log["request_id"], log["operation"]) == (answer.headers["x-request-id"], "generate")
+        log, served = logs
+        assert {log["request_id"], served["request_id"]} == {answer.headers["x-request-id"]}
+        assert (served["event"], served["status"]) == ("request_served", 500)
+        assert log["operation"] == "generate"
         assert (log["error"], log["log_level"]) == (kind.__name__, "error")
         assert any("test_gateway.py" in line for line in log["trace"])
         for text in (answer.body.decode(), repr(answer.headers), repr(logs)):
@@ -228,7 +231,7 @@ class TestFailures:
         async def broken(region: str, authorization: str | None, client: str) -> Principal:
             raise ConnectionError("postgres://user:password@db")
 
-        with capture_logs() as logs:
+        with capture_logs(processors=[merge_contextvars]) as logs:
             answer = await ask(make_gateway(authenticate=broken), http_scope(headers=[KEY]))
         assert answer.code == "BSE5001"
         assert "password" not in repr(logs)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.support import Customer, Deployment
 
-from babysea_server.app import openapi_documents
+from babysea_server.app.shared import openapi_documents
 from babysea_server.catalog.catalog import Catalog, load_catalog
 from babysea_server.contract.openapi import ModelBody, build_document
 from babysea_server.contract.operations import COMMON_ERRORS, OPERATIONS

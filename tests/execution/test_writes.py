@@ -12,9 +12,9 @@ from tests.execution.conftest import BALANCE, COST, House
 from tests.execution.scripted import PICTURE, Script, Scripted, accepted
 from tests.support import ManualClock, eventually
 
-from babysea_server.db.pool import Database, DatabaseUnavailableError
+from babysea_server.db.pool import Database, DatabaseUnavailableError, fault_of
 from babysea_server.execution.types import AcceptedAttempt, OpenAttempt, Settlement
-from babysea_server.execution.writes import Writes, fault_of
+from babysea_server.execution.writes import Writes
 from babysea_server.kit.clock import SystemClock
 from babysea_server.kit.ids import uuid7
 from babysea_server.providers.base import Finished, Output

@@ -12,7 +12,7 @@ from tests.generations.conftest import MakeDatabase
 from tests.generations.wire import Wire
 from tests.support import Customer, Deployment, eventually, make_customer
 
-from babysea_server.app import build_shared
+from babysea_server.app.shared import build_shared
 from babysea_server.db.pool import Database, DatabaseUnavailableError
 from babysea_server.errors import ApiError
 from babysea_server.generations.cancel import Canceled, Canceling

@@ -10,7 +10,7 @@ from tests.conftest import MakeDeployment
 from tests.generations.conftest import MakeDatabase
 from tests.support import Customer, Deployment, eventually, make_customer
 
-from babysea_server.app import RegistryFactory, sandbox_registry
+from babysea_server.app.shared import RegistryFactory, sandbox_registry
 from babysea_server.catalog.catalog import Catalog
 from babysea_server.errors import ApiError
 from babysea_server.generations.admission import Admissions

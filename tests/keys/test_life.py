@@ -17,7 +17,8 @@ from tests.support import ManualClock, eventually
 from babysea_server.accounts import store as accounts
 from babysea_server.accounts.plans import load_plans
 from babysea_server.accounts.service import change_plan
-from babysea_server.app import Api, build_shared
+from babysea_server.app.api import Api
+from babysea_server.app.shared import build_shared
 from babysea_server.db.pool import Database
 from babysea_server.keys import service
 from babysea_server.keys.service import GRACE_HOURS, AmbiguousPrefixError, KeyStateError

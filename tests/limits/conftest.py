@@ -12,7 +12,8 @@ from tests.conftest import deployment_settings
 from tests.limits.servers import RedisServer, needs_redis
 from tests.support import Deployment, ManualClock
 
-from babysea_server.app import Api, build_shared
+from babysea_server.app.api import Api
+from babysea_server.app.shared import build_shared
 from babysea_server.db.pool import Database
 from babysea_server.limits.counters import WindowCounters
 from babysea_server.limits.redis import RedisCounters

@@ -7,7 +7,9 @@ from pathlib import Path
 from tests.contract.sockets import serving
 
 from babysea_server.accounts import store as accounts
-from babysea_server.app import Api, Workers, build_shared
+from babysea_server.app.api import Api
+from babysea_server.app.shared import build_shared
+from babysea_server.app.workers import Workers
 from babysea_server.keys.scopes import PRESETS
 from babysea_server.keys.service import issue
 from babysea_server.kit.money import micros

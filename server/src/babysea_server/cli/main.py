@@ -161,7 +161,7 @@ def openapi(
     as_json: AsJson = False,
 ) -> None:
     """Print the OpenAPI document of a region, or the table of all operations."""
-    from babysea_server.app import openapi_documents
+    from babysea_server.app.shared import openapi_documents
     from babysea_server.catalog.catalog import CatalogError, load_catalog
 
     settings = read_settings(data_dir, config)

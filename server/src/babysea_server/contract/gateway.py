@@ -129,6 +129,8 @@ class Gateway:
             raise ValueError(f"the gateway serves HTTP, not {scope['type']}")
         request_headers: Headers = scope["headers"]
         progress = _Progress(request_id(), self._clock.monotonic(), method=scope["method"])
+        # Whatever is logged on the way of this request carries its id.
+        structlog.contextvars.bind_contextvars(request_id=progress.request_id)
         if is_preflight(scope["method"], request_headers):
             headers = [(b"x-request-id", progress.request_id.encode()), *preflight_headers()]
             await _send(send, _Answer(204, headers, b""))
@@ -233,7 +235,7 @@ class Gateway:
             except Exception as unspeakable:  # an error whose details have no JSON form is ours
                 error = unspeakable
         if isinstance(error, DatabaseUnavailableError) and progress.safe_to_repeat(error):
-            self._log.warning("database_unavailable", request_id=progress.request_id)
+            self._log.warning("database_unavailable")
             return self._error(
                 ApiError(
                     SERVICE_UNAVAILABLE,
@@ -281,6 +283,13 @@ class Gateway:
         admitted, principal = progress.admitted, progress.principal
         if admitted is None or principal is None:
             return
+        self._log.debug(
+            "request_served",
+            operation=admitted.operation_id,
+            region=admitted.region,
+            status=answer.status,
+            error_code=answer.error_code,
+        )
         self._record(
             ServedRequest(
                 request_id=progress.request_id,
@@ -307,7 +316,6 @@ class Gateway:
         cause = error.__cause__ or error.__context__
         self._log.error(
             "request_failed",
-            request_id=progress.request_id,
             region=admitted.region if admitted else None,
             operation=admitted.operation_id if admitted else None,
             error=type(error).__qualname__,

@@ -41,6 +41,14 @@ class DatabaseUnavailableError(Exception):
         self.sent = sent
 
 
+def fault_of(error: Exception) -> str:
+    """A fault for the log: what it is and where, never the values that PostgreSQL or its driver quote in it."""
+    if isinstance(error, asyncpg.PostgresError):
+        where = error.constraint_name or error.table_name
+        return f"{type(error).__name__} {error.sqlstate}" + (f" ({where})" if where else "")
+    return str(error) if isinstance(error, DatabaseUnavailableError) else type(error).__name__
+
+
 async def _no_reset(_: Any) -> None:
     """No session state is ever changed on a pooled connection, so there is nothing to reset."""
 
@@ -116,6 +124,8 @@ class Database:
         try:
             yield connection
         except _GONE as error:
+            if isinstance(error, ValueError):  # the driver found an argument of the wrong type: our own fault
+                raise
             raise DatabaseUnavailableError(f"the database went away: {error}", sent=True) from error
         finally:
             with suppress(*_GONE):

@@ -7,8 +7,7 @@ from typing import Any
 import asyncpg
 import structlog
 
-from babysea_server.db.pool import DatabaseUnavailableError
-from babysea_server.execution.writes import fault_of
+from babysea_server.db.pool import DatabaseUnavailableError, fault_of
 from babysea_server.kit.clock import Clock
 
 _log = structlog.get_logger(__name__)

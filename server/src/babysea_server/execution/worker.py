@@ -12,14 +12,14 @@ import asyncpg
 import structlog
 
 from babysea_server.catalog.catalog import Catalog
-from babysea_server.db.pool import Database, DatabaseUnavailableError
+from babysea_server.db.pool import Database, DatabaseUnavailableError, fault_of
 from babysea_server.execution import store
 from babysea_server.execution.abandoned import end_abandoned_attempts
 from babysea_server.execution.lease import Lease, LeaseLostError
 from babysea_server.execution.periodic import every
 from babysea_server.execution.run import Run, RunParts
 from babysea_server.execution.wakeup import CANCELED, CHANNEL
-from babysea_server.execution.writes import Writes, fault_of
+from babysea_server.execution.writes import Writes
 from babysea_server.kit.clock import Clock
 from babysea_server.kit.ids import uuid7
 from babysea_server.outputs.store import ObjectStore

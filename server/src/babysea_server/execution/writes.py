@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from babysea_server.db.pool import Database, DatabaseUnavailableError
+from babysea_server.db.pool import Database, DatabaseUnavailableError, fault_of
 from babysea_server.execution import store
 from babysea_server.execution.types import (
     AcceptedAttempt,
@@ -142,11 +142,3 @@ async def _one(batcher: _Batches[Item, Result], item: Item) -> Result:
     if isinstance(result, asyncpg.PostgresError):
         raise result
     return result
-
-
-def fault_of(error: Exception) -> str:
-    """A database fault for the log: what it is and where, never the values that PostgreSQL quotes in it."""
-    if not isinstance(error, asyncpg.PostgresError):
-        return str(error)
-    where = error.constraint_name or error.table_name
-    return f"{type(error).__name__} {error.sqlstate}" + (f" ({where})" if where else "")

@@ -14,7 +14,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from babysea_server.db.pool import Database, DatabaseUnavailableError
+from babysea_server.db.pool import Database, DatabaseUnavailableError, fault_of
 from babysea_server.generations import store
 from babysea_server.kit.batching import Batcher, ClosedError, QueueFullError, QueueTimeoutError
 from babysea_server.kit.clock import Clock
@@ -137,18 +137,18 @@ class Admissions:
         except (DatabaseUnavailableError, asyncpg.StatementCompletionUnknownError) as error:
             if isinstance(error, DatabaseUnavailableError) and not error.sent:
                 return [_UNAVAILABLE] * len(requests)
-            _log.warning("admission_answer_lost", requests=len(requests), error=str(error))
+            _log.warning("admission_answer_lost", requests=len(requests), error=fault_of(error))
             return self._announced(await self._find_out(requests, deadline))
         except _REFUSES_VALUES as error:
             # Only the kind of error: texts and tracebacks quote the values, which are the customer's.
-            _log.error("admission_refused", requests=len(requests), error=type(error).__name__)
+            _log.error("admission_refused", requests=len(requests), error=fault_of(error))
             if len(requests) == 1:
                 return [_REFUSED]
             # One request that the database refuses must not take its neighbours with it.
             return await self._one_by_one(requests)
         except asyncpg.PostgresError as error:
             # The server ended the call itself, by its timeout, past the deadline, or because it cannot write.
-            _log.warning("admission_unavailable", requests=len(requests), error=type(error).__name__)
+            _log.warning("admission_unavailable", requests=len(requests), error=fault_of(error))
             return [_UNAVAILABLE] * len(requests)
         return self._announced(
             [_admission(request, row) for request, row in zip(requests, rows, strict=True)]
@@ -179,7 +179,7 @@ class Admissions:
                 found, certain = await store.admitted(self._db, deadline, accounts, ids)
                 certain = certain or len(found) == len(ids)
             except (DatabaseUnavailableError, asyncpg.PostgresError) as error:
-                _log.debug("admission_still_unknown", error=str(error))
+                _log.debug("admission_still_unknown", error=fault_of(error))
             if not certain:
                 await self._clock.sleep(_RESOLVE_EVERY_S)
         missing = _UNAVAILABLE if certain else _UNKNOWN

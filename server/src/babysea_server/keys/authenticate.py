@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 
 from babysea_server import errors
-from babysea_server.db.pool import Database, DatabaseUnavailableError, Listener
+from babysea_server.db.pool import Database, DatabaseUnavailableError, Listener, fault_of
 from babysea_server.errors import ApiError
 from babysea_server.keys import store
 from babysea_server.keys.allowlist import Network, allows, networks
@@ -186,7 +186,7 @@ class Authenticator:
         try:
             await store.touch(self._db, list(used.items()))
         except (DatabaseUnavailableError, asyncpg.PostgresError) as error:
-            _log.warning("last_used_not_written", keys=len(used), error=str(error))
+            _log.warning("last_used_not_written", keys=len(used), error=fault_of(error))
             # Next time; as many as there are keys in the cache, at most.
             kept = list(used.items())[: max(0, _CACHE_MAX - len(self._used))]
             self._used = {**dict(kept), **self._used}

@@ -11,7 +11,9 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from babysea_server.app import Api, Workers, build_shared
+from babysea_server.app.api import Api
+from babysea_server.app.shared import build_shared
+from babysea_server.app.workers import Workers
 from babysea_server.catalog.catalog import CatalogError
 from babysea_server.db.cluster import Cluster
 from babysea_server.outputs.store import StorageError

@@ -13,7 +13,7 @@ import structlog
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from babysea_server.db.pool import Database, DatabaseUnavailableError
+from babysea_server.db.pool import Database, DatabaseUnavailableError, fault_of
 from babysea_server.kit import json
 from babysea_server.kit.calls import ServedRequest
 from babysea_server.kit.clock import Clock
@@ -162,7 +162,7 @@ class RequestLog:
                 return self._put_back(batch, error)
             self._lose(len(batch), "it is not known whether they were written")
         except _REFUSALS as error:
-            self._lose(len(batch), _fault(error))
+            self._lose(len(batch), fault_of(error))
         except asyncpg.PostgresError as error:
             return self._put_back(batch, error)
         except asyncio.CancelledError:
@@ -180,7 +180,7 @@ class RequestLog:
         return [[int((present - moment) * 1e6) for moment in moments], *columns]
 
     def _put_back(self, batch: list[_Row], error: Exception) -> bool:
-        _log.warning("request_log_waits", rows=len(batch) + len(self._rows), error=_fault(error))
+        _log.warning("request_log_waits", rows=len(batch) + len(self._rows), error=fault_of(error))
         room = self._buffer_max - len(self._rows)
         if len(batch) > room:
             self._lose(len(batch) - room, "the buffer is full")
@@ -220,10 +220,3 @@ def _sdk(headers: Mapping[str, str]) -> str | None:
         name: _storable(headers[header], _SDK_MAX) for name, header in _SDK_HEADERS if header in headers
     }
     return json.dumps(values).decode() if values else None
-
-
-def _fault(error: Exception) -> str:
-    """What it is, never the values that PostgreSQL quotes in it."""
-    if isinstance(error, asyncpg.PostgresError):
-        return f"{type(error).__name__} {error.sqlstate}"
-    return str(error)

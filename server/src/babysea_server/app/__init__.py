@@ -1,0 +1,1 @@
+"""The composition root: builds each part once and wires them; nothing else."""

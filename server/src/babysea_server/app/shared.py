@@ -1,0 +1,97 @@
+"""What all regions of a process share, and who is called in them."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from babysea_server.accounts.plans import load_plans
+from babysea_server.catalog.catalog import Catalog, load_catalog
+from babysea_server.catalog.schema import body_schema, example_body
+from babysea_server.contract.openapi import ModelBody, build_document
+from babysea_server.db.pool import Database
+from babysea_server.kit.calls import Plan
+from babysea_server.kit.clock import Clock, SystemClock
+from babysea_server.master_key import load_master_key
+from babysea_server.outputs.links import LinkSigner
+from babysea_server.providers.registry import Registry, Route, everywhere
+from babysea_server.providers.sandbox import behavior as sandbox_behavior
+from babysea_server.providers.sandbox.adapter import SandboxProvider
+from babysea_server.providers.sandbox.upstream import SandboxUpstream
+from babysea_server.settings import Settings, SettingsError
+
+#: Who calls providers in a region: made from the region's database, replaced in tests and benchmarks.
+RegistryFactory = Callable[[Settings, Catalog, Database], Registry]
+
+
+def sandbox_registry(settings: Settings, catalog: Catalog, db: Database) -> Registry:
+    """The registry of `provider_mode = sandbox`: the sandbox stands in for every provider."""
+    try:
+        behaviors = {name: sandbox_behavior.parse(text) for name, text in settings.sandbox_behaviors.items()}
+    except sandbox_behavior.UnknownBehaviorError as error:
+        raise SettingsError(f"sandbox_behaviors: {error}") from error
+    upstream = SandboxUpstream(
+        db,
+        latency_s=settings.sandbox_latency_s,
+        behaviors=behaviors,
+        image_edge=settings.sandbox_image_edge,
+    )
+    return everywhere(catalog.providers, Route(SandboxProvider(), upstream))
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all regions of a process share."""
+
+    settings: Settings
+    clock: Clock
+    catalog: Catalog
+    plans: Mapping[str, Plan]
+    signer: LinkSigner
+    master_key: bytes = field(repr=False)
+
+
+def build_shared(settings: Settings, clock: Clock | None = None) -> Shared:
+    """Load catalog, plans and the master key; every fault of theirs is found here, at start.
+
+    Raises:
+        CatalogError, PlanError, SettingsError
+    """
+    clock = clock or SystemClock()
+    overrides = None if settings.catalog_dir is None else Path(settings.catalog_dir)
+    master_key = load_master_key(settings)
+    return Shared(
+        settings=settings,
+        clock=clock,
+        catalog=load_catalog(overrides),
+        plans=load_plans(None if settings.plans_file is None else Path(settings.plans_file)),
+        signer=LinkSigner(master_key, clock, settings.file_link_lifetime_s),
+        master_key=master_key,
+    )
+
+
+def openapi_documents(
+    settings: Settings, catalog: Catalog, regions: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The OpenAPI document of each region."""
+    models = [
+        ModelBody(model.identifier, model.media, body_schema(model), example_body(model))
+        for model in catalog.models.values()
+    ]
+    port = f":{settings.port}" if settings.domain == "localhost" and settings.port else ""
+    scheme = "http" if settings.domain == "localhost" else "https"
+    return {
+        region: build_document(
+            region, server_url=f"{scheme}://api.{region}.{settings.domain}{port}", models=models
+        )
+        for region in regions
+    }
+
+
+async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of it, also when one fails; then raise the first failure."""
+    results = await asyncio.gather(*works, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

@@ -1,0 +1,99 @@
+"""The workers of one process, and everything that is done again and again beside them."""
+
+import asyncio
+from collections.abc import Mapping
+
+from babysea_server.accounts.service import RENEW_EVERY_S, Renewals
+from babysea_server.app.shared import RegistryFactory, Shared, sandbox_registry, together
+from babysea_server.db.pool import Database
+from babysea_server.execution.periodic import every
+from babysea_server.execution.worker import Worker, WorkerSettings
+from babysea_server.generations import files, retention
+from babysea_server.limits.counters import WINDOW_S
+from babysea_server.limits.store import delete_old
+from babysea_server.outputs.store import open_store
+from babysea_server.providers.runner import Runner
+from babysea_server.telemetry.partitions import EVERY_S as RETENTION_EVERY_S
+from babysea_server.telemetry.partitions import Retention
+
+#: A run that is buying or settling when its worker stops gets this long; the process's own end is at ten.
+_WORKER_STOP_S = 5.0
+
+
+class WorkerRegion:
+    """The worker's side of one region."""
+
+    def __init__(self, shared: Shared, region: str, dsn: str, registries: RegistryFactory) -> None:
+        settings = shared.settings
+        self.db = Database(dsn, name="babysea-worker", size=settings.database_connections)
+        self.runner = Runner(
+            registries(settings, shared.catalog, self.db),
+            shared.clock,
+            submit_timeout_s=settings.submit_timeout_s,
+        )
+        store = open_store(settings.storage_url, settings.data_path, prefix=region)
+        self.worker = Worker(
+            self.db,
+            self.runner,
+            store,
+            shared.catalog,
+            shared.clock,
+            WorkerSettings(
+                concurrency=settings.worker_concurrency,
+                lease_s=settings.worker_lease_s,
+                poll_s=settings.worker_poll_s,
+                attempt_timeout_s={media: settings.attempt_timeout_s(media) for media in ("image", "video")},
+            ),
+        )
+        self.log_retention = Retention(self.db, keep_days=settings.request_log_days)
+        self.renewals = Renewals(self.db, shared.plans)
+        self.plan_retention = retention.PlanRetention(self.db, shared.plans)
+        self.file_deletions = files.FileDeletions(self.db, store)
+        self.orphan_sweep = files.OrphanSweep(self.db, store)
+        self._clock = shared.clock
+        self._periodic: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Open the pool and start."""
+        await self.db.open()
+        self.worker.start()
+        self._periodic = [
+            every("request-log", RETENTION_EVERY_S, self.log_retention.run, self._clock),
+            every("window-counts", WINDOW_S, self._delete_old_counts, self._clock),
+            every("periods", RENEW_EVERY_S, self.renewals.run, self._clock),
+            every("plan-retention", retention.EVERY_S, self.plan_retention.walk, self._clock),
+            every("file-deletions", files.DELETIONS_EVERY_S, self.file_deletions.delete_due, self._clock),
+            every("orphan-sweep", files.SWEEP_EVERY_S, self.orphan_sweep.sweep, self._clock),
+        ]
+
+    async def close(self) -> None:
+        """Stop, giving back what is not done, and close."""
+        for task in self._periodic:
+            task.cancel()
+        await asyncio.gather(*self._periodic, return_exceptions=True)
+        await self.worker.stop(within_s=_WORKER_STOP_S)
+        await self.runner.close()
+        await self.db.close()
+
+    async def _delete_old_counts(self) -> None:
+        await delete_old(self.db, self._clock.now().timestamp())
+
+
+class Workers:
+    """The workers of one process, one for each region."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        dsns: Mapping[str, str],
+        registries: RegistryFactory = sandbox_registry,
+    ) -> None:
+        self.regions = {region: WorkerRegion(shared, region, dsn, registries) for region, dsn in dsns.items()}
+
+    async def open(self) -> None:
+        """Start all workers."""
+        await together(region.open() for region in self.regions.values())
+
+    async def close(self) -> None:
+        """Stop all workers gracefully, all at once: the time to stop is the process's, not a region's."""
+        await together(region.close() for region in self.regions.values())
