@@ -39,7 +39,9 @@ class Reader:
         await self._batcher.close()
 
     async def _read(self, questions: Sequence[_Question]) -> list[Any]:
-        rows = await store.by_ids(self._db, {generation_id for _, generation_id in questions})
+        rows = await store.by_ids(
+            self._db, {account for account, _ in questions}, {id for _, id in questions}
+        )
         found = {row["id"]: row for row in rows}
         answers = []
         for account_id, generation_id in questions:

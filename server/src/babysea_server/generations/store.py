@@ -20,15 +20,29 @@ _ADMIT = """SELECT n, result::text AS result, generation_id, model, provider_ord
     FROM admit_generations_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ORDER BY n"""
 
 
-async def by_ids(db: Database, ids: Collection[UUID]) -> list[Any]:
-    """These generations, whosever they are, as far as they exist."""
-    return await db.fetch(f"SELECT {_COLUMNS} FROM generations WHERE id = ANY ($1::uuid[])", list(ids))
+async def by_ids(db: Database, accounts: Collection[UUID], ids: Collection[UUID]) -> list[Any]:
+    """These generations, as far as they exist and belong to one of these accounts.
+
+    The accounts are asked for here, not sorted out later: a foreign row that is read and decoded takes measurably
+    longer than a missing one.
+    """
+    return await db.fetch(
+        f"SELECT {_COLUMNS} FROM generations WHERE id = ANY ($1::uuid[]) AND account_id = ANY ($2::uuid[])",
+        list(ids),
+        list(accounts),
+    )
 
 
 async def page(db: Database, account_id: UUID, *, limit: int, offset: int) -> tuple[list[Any], int]:
-    """A page of the account's generations, newest first, and how many there are in all."""
+    """A page of the account's generations, newest first, and how many there are in all.
+
+    The page's ids are found in the index alone; what is passed over is never read from the table, which is ten times
+    slower a million rows down.
+    """
     rows = await db.fetch(
-        f"SELECT {_COLUMNS} FROM generations WHERE account_id = $1 ORDER BY id DESC LIMIT $2 OFFSET $3",
+        f"""SELECT {_COLUMNS} FROM generations WHERE id = ANY (ARRAY(
+                SELECT id FROM generations WHERE account_id = $1 ORDER BY id DESC LIMIT $2 OFFSET $3))
+            ORDER BY id DESC""",
         account_id,
         limit,
         offset,
