@@ -57,6 +57,8 @@ class Case:
 def make_case(run_seed: int, number: int, seeds: dict[str, Seed], world: World) -> Case:
     """The case of this number; the same for the same run's seed."""
     random = Random(f"{run_seed}:{number}")
+    if random.random() < 0.001:
+        return _withheld(random, number, seeds, world)
     name = draw(random, seeds)
     request = seeds[name](random, world)
     if random.random() < 0.06:
@@ -77,10 +79,15 @@ def make_case(run_seed: int, number: int, seeds: dict[str, Seed], world: World) 
     return Case(number, name, tuple(applied), writes, _ending(random), refused)
 
 
+def _withheld(random: Random, number: int, seeds: dict[str, Seed], world: World) -> Case:
+    """A good request whose last bytes never come."""
+    stream = seeds["POST image"](random, world).encode()
+    part = stream[: -random.randrange(1, 80)]
+    return Case(number, "POST image", ("withheld",), (part,), Ending.LINGER, refused=False)
+
+
 def _ending(random: Random) -> Ending:
     drawn = random.random()
-    if drawn < 0.0008:
-        return Ending.LINGER
     if drawn < 0.06:
         return Ending.HALF_CLOSE
     return Ending.ABORT if drawn < 0.12 else Ending.WAIT
