@@ -28,7 +28,7 @@ _DRAINED_WITHIN_S = 300.0
 
 
 async def growth(*, quick: bool) -> str:
-    """Measure and return the table in Markdown; takes about ten minutes and 12 GB, a minute when quick.
+    """Measure and return the table in Markdown; takes about ten minutes and 14 GB of disk, two minutes when quick.
 
     Raises:
         LoadError, RuntimeError: a request was refused, or the books are wrong.
