@@ -34,7 +34,17 @@ async def test_mutated_streams_are_answered_or_refused_and_leave_the_process_as_
     assert run.report.cases == SLICE
     # It reached every layer: framing and firewall, keys, bodies, admission.
     reached = {name.partition(" ")[2] for name in run.report.answers}
-    assert reached >= {"", "BSE1010", "BSE1002", "BSE1003", "BSE2001", "BSE2010", "BSE2014", "BSE1004", "BSE5002"}
+    assert reached >= {
+        "",
+        "BSE1010",
+        "BSE1002",
+        "BSE1003",
+        "BSE2001",
+        "BSE2010",
+        "BSE2014",
+        "BSE1004",
+        "BSE5002",
+    }
 
 
 def test_a_case_is_made_again_from_its_seed_and_number() -> None:
