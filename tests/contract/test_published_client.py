@@ -240,6 +240,8 @@ async def test_an_answer_that_the_database_lost_is_repeated_only_with_a_key(
     wire.refusing = False
     response = await task
     assert (code(response), client.attempts) == (expected, attempts)
+    # The database carries out what it was told before, also when nobody hears of it.
+    await eventually(lambda: bought(caller))
     assert await bought(caller) == 1, "accepted all the same, and once"
 
 

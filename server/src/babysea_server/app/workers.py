@@ -9,6 +9,7 @@ from babysea_server.db.pool import Database
 from babysea_server.execution.periodic import every
 from babysea_server.execution.worker import Worker, WorkerSettings
 from babysea_server.generations import files, retention
+from babysea_server.kit.tasks import end
 from babysea_server.limits.counters import WINDOW_S
 from babysea_server.limits.store import delete_old
 from babysea_server.outputs.store import open_store
@@ -68,9 +69,7 @@ class WorkerRegion:
 
     async def close(self) -> None:
         """Stop, giving back what is not done, and close."""
-        for task in self._periodic:
-            task.cancel()
-        await asyncio.gather(*self._periodic, return_exceptions=True)
+        await end(self._periodic)
         await self.worker.stop(within_s=_WORKER_STOP_S)
         await self.runner.close()
         await self.db.close()

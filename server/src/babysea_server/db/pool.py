@@ -9,6 +9,8 @@ import asyncpg
 import msgspec
 import structlog
 
+from babysea_server.kit.tasks import end
+
 _log = structlog.get_logger(__name__)
 
 #: A listener that was not answered for longer no longer counts as hearing. Whoever relies on notices to be
@@ -198,11 +200,8 @@ class Listener:
 
     async def close(self) -> None:
         """Stop hearing."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await end([self._task])
+        self._task = None
 
     async def _run(self) -> None:
         pause = 0.1

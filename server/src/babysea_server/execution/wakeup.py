@@ -1,12 +1,12 @@
 """Telling workers of all processes that there is work, without a notification per request."""
 
 import asyncio
-from contextlib import suppress
 
 import asyncpg
 import structlog
 
 from babysea_server.db.pool import Database, DatabaseUnavailableError
+from babysea_server.kit.tasks import end
 
 _log = structlog.get_logger(__name__)
 
@@ -34,10 +34,7 @@ class Wakeup:
 
     async def close(self) -> None:
         """Stop; whoever was poked and not told finds the work by polling."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await end([self._task])
 
     def poke(self) -> None:
         """There is work."""

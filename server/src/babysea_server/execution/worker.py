@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
@@ -22,6 +22,7 @@ from babysea_server.execution.wakeup import CANCELED, CHANNEL
 from babysea_server.execution.writes import Writes
 from babysea_server.kit.clock import Clock
 from babysea_server.kit.ids import uuid7
+from babysea_server.kit.tasks import end
 from babysea_server.outputs.store import ObjectStore
 from babysea_server.providers.runner import Runner
 
@@ -108,7 +109,7 @@ class Worker:
         Runs that wait for a provider are let go at once: whoever claims them resumes by upstream id. A run that
         is buying or settling gets `within_s`; past that its lease runs out by itself.
         """
-        await _end([loop for loop in self._loops if loop.get_name() != _LEASE_TASK])
+        await end([loop for loop in self._loops if loop.get_name() != _LEASE_TASK])
         for task, run in list(self._runs.items()):
             run.stop()
             if run.interruptible:
@@ -117,7 +118,7 @@ class Worker:
             await asyncio.wait(list(self._runs), timeout=within_s)
         for task in self._runs:
             _log.warning("run_abandoned", task=task.get_name())
-        await _end([*self._runs, *self._loops])
+        await end([*self._runs, *self._loops])
         if self._parts is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_WRITES_S):
@@ -316,10 +317,3 @@ class Worker:
 
     async def _end_abandoned(self) -> None:
         await end_abandoned_attempts(self._db, self._runner, self._catalog)
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until they have ended."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +18,7 @@ from babysea_server.keys.allowlist import Network, allows, networks
 from babysea_server.keys.service import KEY_LENGTH, hash_of
 from babysea_server.kit.calls import Plan, Principal
 from babysea_server.kit.clock import Clock
+from babysea_server.kit.tasks import end
 
 _log = structlog.get_logger(__name__)
 
@@ -65,10 +65,7 @@ class Authenticator:
 
     async def close(self) -> None:
         """Write what is buffered and stop."""
-        if self._toucher is not None:
-            self._toucher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._toucher
+        await end([self._toucher])
         await self._touch()
 
     async def authenticate(self, authorization: str | None, client_ip: str) -> Principal:

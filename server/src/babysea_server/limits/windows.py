@@ -8,6 +8,7 @@ import structlog
 
 from babysea_server.kit.batching import Batcher, ClosedError, QueueFullError, QueueTimeoutError
 from babysea_server.kit.clock import Clock
+from babysea_server.kit.tasks import end
 from babysea_server.limits.counters import WINDOW_S, Addition, CountersUnavailableError, WindowCounters
 
 #: How long the counters are left alone after they did not answer in time.
@@ -149,10 +150,7 @@ class SharedWindows:
     async def close(self) -> None:
         """Answer what waits, and stop."""
         await self._batcher.close()
-        tasks = [task for task in (self._recovery, self._adding) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end([self._recovery, self._adding])
 
     def _present(self) -> int:
         return int(self._clock.now().timestamp()) // WINDOW_S

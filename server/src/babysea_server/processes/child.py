@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from babysea_server.kit.tasks import end
 from babysea_server.processes.faults import StartError
 from babysea_server.processes.stopping import FAILED, GO, READY, SUPERVISED
 
@@ -107,9 +108,7 @@ class Child:
             await asyncio.wait({hearing}, timeout=_LAST_WORDS_S)
             return code
         finally:
-            for task in (hearing, telling):
-                task.cancel()
-            await asyncio.gather(hearing, telling, return_exceptions=True)
+            await end([hearing, telling])
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from babysea_server.kit.tasks import end
 from babysea_server.processes.faults import StoppedError
 
 _log = structlog.get_logger(__name__)
@@ -99,9 +100,7 @@ class Stop:
                 raise StoppedError
             return task.result()
         finally:
-            for pending in (task, asked):
-                pending.cancel()
-            await asyncio.gather(task, asked, return_exceptions=True)
+            await end([task, asked])
 
     def _ask(self) -> None:
         if not self._asked.is_set() and not is_supervised():

@@ -12,6 +12,7 @@ import structlog
 
 from babysea_server.db.cluster import Cluster
 from babysea_server.db.embedded import EmbeddedPostgresError
+from babysea_server.kit.tasks import end
 from babysea_server.processes.child import Child
 from babysea_server.processes.faults import AlreadyRunningError, StartError, StoppedError
 from babysea_server.processes.listening import listening_socket
@@ -102,9 +103,7 @@ class Supervisor:
                     task.result()  # nothing here ends by itself but the introduction: faults end everything
                     tasks.remove(task)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
             await cluster.close()
 
     async def _introduce(self, cluster: Cluster, children: Sequence[Child], port: int) -> None:

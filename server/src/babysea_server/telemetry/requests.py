@@ -17,6 +17,7 @@ from babysea_server.db.pool import Database, DatabaseUnavailableError, fault_of
 from babysea_server.kit import json
 from babysea_server.kit.calls import ServedRequest
 from babysea_server.kit.clock import Clock
+from babysea_server.kit.tasks import end
 from babysea_server.telemetry import store
 
 _log = structlog.get_logger(__name__)
@@ -98,9 +99,7 @@ class RequestLog:
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await self.flush()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end([self._task])
         if self._rows:
             self._lose(len(self._rows), "the process ended")
             self._rows.clear()
