@@ -98,6 +98,8 @@ async def test_before_anything_is_bought_the_database_is_waited_for_half_a_lease
         await db.close()
 
 
+# On a loop of its own: whatever else lives on the suite's loop would be put to sleep by a clock that jumps.
+@pytest.mark.asyncio(loop_scope="function")
 async def test_what_has_been_bought_waits_in_the_queue_as_long_as_for_the_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
