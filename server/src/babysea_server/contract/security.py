@@ -27,8 +27,10 @@ def secured(scope: Scope, send: Send) -> Send:
     async def send_secured(message: Message) -> None:
         if message["type"] == "http.response.start":
             present = {name for name, _ in message["headers"]}
-            missing = [header for header in headers if header[0] not in present]
-            message = {**message, "headers": [*message["headers"], *missing]}
+            message["headers"] = [
+                *message["headers"],
+                *[header for header in headers if header[0] not in present],
+            ]
         await send(message)
 
     return send_secured

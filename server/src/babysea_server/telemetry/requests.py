@@ -24,6 +24,8 @@ _log = structlog.get_logger(__name__)
 
 _PURPOSE = b"babysea/telemetry/addresses/v1/"
 _HASH_BYTES = 16
+#: The same few addresses send nearly everything; hashing one costs as much as the rest of a row.
+_ADDRESSES_REMEMBERED = 4096
 _USER_AGENT_MAX = 256
 _PARAMETER_MAX = 256
 _SDK_MAX = 64
@@ -82,6 +84,7 @@ class RequestLog:
         self._db = db
         self._clock = clock
         self._hash_key = hash_key
+        self._pseudonyms: dict[str, bytes] = {}
         self._batch_max = batch_max
         self._rows: deque[_Row] = deque()
         self._buffer_max = buffer_max
@@ -195,7 +198,14 @@ class RequestLog:
             _log.warning("request_log_rows_lost", rows_since_start=self.lost, reason=reason)
 
     def _pseudonym(self, address: str) -> bytes:
-        return hmac.digest(self._hash_key, address.encode("utf-8", "replace"), "sha256")[:_HASH_BYTES]
+        known = self._pseudonyms.get(address)
+        if known is None:
+            digest = hmac.digest(self._hash_key, address.encode("utf-8", "replace"), "sha256")
+            known = digest[:_HASH_BYTES]
+            if len(self._pseudonyms) >= _ADDRESSES_REMEMBERED:
+                self._pseudonyms.clear()
+            self._pseudonyms[address] = known
+        return known
 
 
 def _storable(text: str, length: int) -> str:
