@@ -59,6 +59,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Whether the parser gave away anything of the bytes that it was last fed."""
         self._kept_bytes = 0
         """How many it may be keeping for itself."""
+        self._measuring = False
+        """Whether a head that ends now may be too large: it is in a large piece, or in several. Most are in neither."""
         self._too_large = False
         self._refused = False
         self._patience: TimerHandle | None = None
@@ -79,7 +81,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._take(data)
 
     def _take(self, data: bytes) -> None:
-        self._parsed = False
+        self._parsed, self._measuring = False, self._in_head or len(data) > MAX_HEAD_BYTES
         super().data_received(data)
         if self._refused or self.transport.is_closing():
             return
@@ -102,13 +104,15 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete: the request is served."""
         self._in_head, self._parsed = False, True
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+        if len(self.headers) > MAX_HEADERS or (self._measuring and self._head_bytes() > MAX_HEAD_BYTES):
             self._too_large = True
             raise _HeadTooLargeError
         self._in_body = True
         self._stop_waiting()
         super().on_headers_complete()
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
