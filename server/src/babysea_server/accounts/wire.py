@@ -5,10 +5,8 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-Moment = Annotated[
-    str, Meta(description="RFC 3339, UTC, milliseconds.", extra_json_schema={"format": "date-time"})
-]
-Count = Annotated[int, Meta(ge=0)]
+from babysea_server.kit.wire import Count, Moment
+
 Credits = Annotated[float, Meta(description="Credits; 1 credit is 1 USD, at most six decimals.")]
 
 

@@ -8,12 +8,10 @@ from uuid import UUID
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from babysea_server.kit.json import moment
+from babysea_server.kit.wire import Moment
 
 GenerationStatus = Literal["pending", "processing", "succeeded", "failed", "canceled"]
 
-Moment = Annotated[
-    str, Meta(description="RFC 3339, UTC, milliseconds.", extra_json_schema={"format": "date-time"})
-]
 Seconds = Annotated[float, Meta(description="Seconds.", ge=0)]
 ProviderOrder = Annotated[list[str], Meta(description="Provider ids, first to be tried first.")]
 PredictionId = Annotated[str, Meta(description="Our id of the first execution attempt; opaque, stable.")]

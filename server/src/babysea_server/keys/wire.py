@@ -5,9 +5,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-Moment = Annotated[
-    str, Meta(description="RFC 3339, UTC, milliseconds.", extra_json_schema={"format": "date-time"})
-]
+from babysea_server.kit.wire import Moment
 
 
 class StatusData(Struct, frozen=True, kw_only=True):

@@ -4,9 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from babysea_server.kit.wire import Count
 from babysea_server.routing.health import Status
-
-Count = Annotated[int, Meta(ge=0)]
 
 
 class HealthWindow(Struct, frozen=True, kw_only=True):
