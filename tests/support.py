@@ -1,7 +1,7 @@
 """What several test packages use: a clock turned by hand, a deployment in process, a customer of it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from babysea_server.app.workers import Workers
 from babysea_server.db.pool import Database
 from babysea_server.keys.scopes import PRESETS
 from babysea_server.keys.service import issue
+from babysea_server.kit.calls import Plan, Principal
 from babysea_server.kit.money import micros
 from babysea_server.ledger import store as ledger
 from babysea_server.ledger.verify import verify
@@ -122,22 +123,44 @@ class Customer:
         return await accounts.balance(self.deployment.db, self.account_id)
 
 
-async def make_customer(
-    deployment: Deployment,
+async def make_account(
+    db: Database,
     *,
     credits: str = "100",
     plan: str = "unlimited",
     preset: str = "full_access",
+    scopes: Sequence[str] | None = None,
     **key: Any,
-) -> Customer:
-    """An account with credits and one key."""
-    account = await accounts.create(deployment.db, name="Customer", plan=plan)
+) -> tuple[UUID, str]:
+    """An account with credits and one key; its id and the key itself."""
+    account = await accounts.create(db, name="Customer", plan=plan)
     if micros(credits):
-        await ledger.add(deployment.db, account.id, micros(credits), "test")
-    issued = await issue(
-        deployment.db, account_id=account.id, name="test", scopes=key.pop("scopes", PRESETS[preset]), **key
-    )
-    return Customer(deployment, account.id, issued.secret)
+        await ledger.add(db, account.id, micros(credits), "test")
+    chosen = PRESETS[preset] if scopes is None else scopes
+    issued = await issue(db, account_id=account.id, name="test", scopes=chosen, **key)
+    return account.id, issued.secret
+
+
+async def make_customer(deployment: Deployment, **account: Any) -> Customer:
+    """A customer of the deployment, whose account is as for `make_account`."""
+    return Customer(deployment, *await make_account(deployment.db, **account))
+
+
+def principal(**changes: Any) -> Principal:
+    """A caller of plan free with one key of no scopes."""
+    values: dict[str, Any] = {
+        "region": "us",
+        "account_id": UUID(int=1),
+        "plan": Plan("free", 60, 2),
+        "apikey_id": UUID(int=2),
+        "apikey_name": "Test",
+        "apikey_prefix": "bye_abcde",
+        "scopes": frozenset(),
+        "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "last_used_at": None,
+        "expires_at": None,
+    }
+    return Principal(**{**values, **changes})
 
 
 async def eventually(ask: Callable[[], Awaitable[Value | None]], *, within_s: float = 30.0) -> Value:

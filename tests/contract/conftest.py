@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import pytest
+from tests.support import principal
 
 from babysea_server.contract.firewall import Firewall
 from babysea_server.contract.gateway import Gateway
 from babysea_server.contract.openapi import ModelBody, build_document
 from babysea_server.contract.operations import OPERATIONS, regional_hosts
 from babysea_server.errors import AUTHENTICATION_FAILED, AUTHENTICATION_REQUIRED, ApiError
-from babysea_server.kit.calls import Call, Handler, Plan, Principal, RateWindow, Reply
+from babysea_server.kit.calls import Call, Handler, Principal, RateWindow, Reply
 from babysea_server.settings import REGIONS
 
 ALL_SCOPES = frozenset(operation.scope for operation in OPERATIONS)
@@ -48,21 +48,6 @@ class TurnedClock:
         self.seconds += seconds
 
 
-def principal(region: str, scopes: frozenset[str]) -> Principal:
-    return Principal(
-        region=region,
-        account_id=UUID(int=1),
-        plan=Plan("free", 60, 2),
-        apikey_id=UUID(int=2),
-        apikey_name="Test",
-        apikey_prefix="bye_abcde",
-        scopes=scopes,
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        last_used_at=None,
-        expires_at=None,
-    )
-
-
 class FakeKeys:
     """Knows one key, `bye_good`; counts its calls."""
 
@@ -76,7 +61,7 @@ class FakeKeys:
             raise ApiError(AUTHENTICATION_REQUIRED, "Send your key.")
         if authorization != "Bearer bye_good":
             raise ApiError(AUTHENTICATION_FAILED, "The key is unknown.")
-        return principal(region, self.scopes)
+        return principal(region=region, scopes=self.scopes)
 
 
 async def no_limit(_principal: Principal) -> RateWindow | None:

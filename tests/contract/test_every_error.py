@@ -17,7 +17,6 @@ from tests.generations.conftest import backends_waiting, hold, wire
 from tests.generations.wire import Wire
 from tests.support import FINAL, Customer, ManualClock, eventually, make_customer
 
-from babysea_server.app.shared import RegistryFactory
 from babysea_server.catalog.catalog import Catalog
 from babysea_server.db.embedded import EmbeddedPostgres
 from babysea_server.db.pool import Database
@@ -291,7 +290,9 @@ _adapter("BSE4009", AnswerLostError("gone"))
 
 @produces("BSE4011")
 async def no_provider(stage: Stage) -> Seen:
-    nobody: RegistryFactory = lambda *_: Registry({})  # noqa: E731
+    def nobody(*_: object) -> Registry:
+        return Registry({})
+
     return await (await stage.customer(settings={"registries": nobody})).generate()
 
 

@@ -96,9 +96,10 @@ async def test_a_provider_that_has_the_job_is_asked_to_stop(
     [attempt] = await attempts(deployment, generation)
     assert (attempt["outcome"], await canceled_jobs(deployment)) == ("cancelled", 1)
     assert deployment.workers is not None
+    worker = deployment.workers.regions["us"].worker
 
     async def let_go() -> bool:
-        return deployment.workers.regions["us"].worker.running == 0  # type: ignore[union-attr]
+        return worker.running == 0
 
     await eventually(let_go)
     assert await deployment.differences() == []

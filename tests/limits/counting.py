@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from uuid import UUID
+
+from tests.support import principal
 
 from babysea_server.kit.calls import Plan, Principal
 from babysea_server.kit.clock import Clock
@@ -61,15 +62,4 @@ def patient(counters: WindowCounters, clock: Clock, name: str = "rate") -> Share
 
 def caller(limit: int | None, account: int = 1) -> Principal:
     """A caller whose plan has this limit."""
-    return Principal(
-        region="us",
-        account_id=UUID(int=account),
-        plan=Plan("test", limit, None),
-        apikey_id=UUID(int=2),
-        apikey_name="Test",
-        apikey_prefix="bye_abcde",
-        scopes=frozenset(),
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        last_used_at=None,
-        expires_at=None,
-    )
+    return principal(account_id=UUID(int=account), plan=Plan("test", limit, None))

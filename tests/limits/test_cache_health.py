@@ -6,13 +6,23 @@ from msgspec import UNSET
 from tests.limits.conftest import MakeApi, MakeCounters
 from tests.limits.counting import Memory
 from tests.limits.servers import RedisServer, needs_redis
-from tests.support import ManualClock, make_customer
+from tests.support import ManualClock, make_customer, principal
 
 from babysea_server.kit.calls import Call
 from babysea_server.limits.health import CacheHealth
 from babysea_server.limits.wire import HealthCacheData
 
-_CALL: Call = None  # type: ignore[assignment]  # the handler needs nothing of it
+_CALL = Call(
+    operation_id="health_cache",
+    region="us",
+    request_id="req_test",
+    origin="http://localhost",
+    principal=principal(),
+    path={},
+    query={},
+    headers={},
+    body=b"",
+)
 
 
 async def told(health: CacheHealth) -> HealthCacheData:

@@ -86,8 +86,9 @@ class Backend:
 
 
 def failing(error: Exception | None) -> tuple[Backend, ManualClock, StorageHealth]:
-    backend, clock = Backend(error), ManualClock()
-    store = ObjectStore(backend, name="x", probe_deadline_s=0.001)  # type: ignore[arg-type]
+    backend: Any = Backend(error)
+    clock = ManualClock()
+    store = ObjectStore(backend, name="x", probe_deadline_s=0.001)
     return backend, clock, StorageHealth(store, clock)
 
 

@@ -4,12 +4,14 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
 
 import msgspec
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from babysea_server.contract.security import security_headers
 from babysea_server.processes.http import MAX_HEAD_BYTES, MAX_HEADERS
 from babysea_server.processes.serve import http_config
 
@@ -55,8 +57,8 @@ class Server(uvicorn.Server):
 async def serving(app: Application, *, idle_s: float = 75) -> AsyncIterator[int]:
     """The app as a production process serves it; yields the port."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = http_config(app)
-    config.timeout_keep_alive = idle_s  # type: ignore[assignment]  # any number of seconds will do
+    config: Any = http_config(app)  # uvicorn says whole seconds, and any number will do
+    config.timeout_keep_alive = idle_s
     server = Server(config)
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
@@ -89,6 +91,7 @@ def refusal(received: bytes) -> dict[str, object]:
     document = msgspec.json.decode(body)
     assert f"x-request-id: {document['request_id']}".encode() in lines
     assert document["error"]["code"] == "BSE1010"
+    assert {b"%s: %s" % header for header in security_headers("http")} <= set(lines)
     details: dict[str, object] = document["error"]["details"]
     return details
 

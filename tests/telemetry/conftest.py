@@ -1,15 +1,14 @@
 """Requests as the gateway hands them over, and a log that writes when a test says so."""
 
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.support import ManualClock
+from tests.support import ManualClock, principal
 
 from babysea_server.db.pool import Database
-from babysea_server.kit.calls import Plan, Principal, ServedRequest
+from babysea_server.kit.calls import ServedRequest
 from babysea_server.kit.ids import uuid7
 from babysea_server.telemetry.requests import RequestLog, address_key
 
@@ -19,26 +18,11 @@ SECRET = b"a master secret of thirty-two bytes"
 MakeLog = Callable[..., RequestLog]
 
 
-def principal(account_id: UUID = ACCOUNT) -> Principal:
-    return Principal(
-        region="us",
-        account_id=account_id,
-        plan=Plan("free", 60, 2),
-        apikey_id=UUID(int=2),
-        apikey_name="Test",
-        apikey_prefix="bye_abcde",
-        scopes=frozenset(),
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        last_used_at=None,
-        expires_at=None,
-    )
-
-
 def served(account_id: UUID = ACCOUNT, **changes: Any) -> ServedRequest:
     """A request that was answered."""
     values: dict[str, Any] = {
         "request_id": f"req_{uuid7().hex}",
-        "principal": principal(account_id),
+        "principal": principal(account_id=account_id),
         "method": "GET",
         "endpoint": "GET /v1/status",
         "query": {},

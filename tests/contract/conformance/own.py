@@ -5,15 +5,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.contract.sockets import serving
+from tests.support import make_account
 
-from babysea_server.accounts import store as accounts
 from babysea_server.app.api import Api
 from babysea_server.app.shared import build_shared
 from babysea_server.app.workers import Workers
-from babysea_server.keys.scopes import PRESETS
-from babysea_server.keys.service import issue
-from babysea_server.kit.money import micros
-from babysea_server.ledger import store as ledger
 from babysea_server.settings import load_settings
 
 
@@ -40,15 +36,15 @@ class OwnServer:
         allowlist: Sequence[str] = (),
     ) -> str:
         """A key of a new account with so many credits."""
-        db = self._api.regions[region].db
-        account = await accounts.create(db, name="Customer", plan=plan)
-        if micros(credits):
-            await ledger.add(db, account.id, micros(credits), "conformance")
-        chosen = PRESETS[preset] if scopes is None else scopes
-        issued = await issue(
-            db, account_id=account.id, name="Conformance", scopes=chosen, allowlist=allowlist
+        _, key = await make_account(
+            self._api.regions[region].db,
+            plan=plan,
+            credits=credits,
+            scopes=scopes,
+            preset=preset,
+            allowlist=allowlist,
         )
-        return issued.secret
+        return key
 
 
 @asynccontextmanager

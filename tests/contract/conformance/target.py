@@ -1,8 +1,7 @@
 """The server under test: its address, a key, and what a customer does with them."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import httpx
@@ -10,6 +9,8 @@ from tests.contract.asgi import Answer
 from tests.contract.published import Published
 from tests.contract.sockets import exchange
 from tests.support import FINAL, eventually
+
+from babysea_server.kit.clock import Clock, SystemClock
 
 #: A generation of a foreign server may really be made.
 _PATIENCE_S = 300.0
@@ -64,6 +65,8 @@ class Target:
     issuer: Issuer | None = None
     patient: bool = True
     """Whether a request beyond a rate limit is repeated when the limit allows."""
+    clock: Clock = field(default_factory=SystemClock)
+    """A foreign server's limit runs by its own time."""
 
     def seen_with(self, key: str, **changes: Any) -> "Target":
         """The same server as another key sees it."""
@@ -78,7 +81,7 @@ class Target:
             response = await self.client.request(method, self.base + path, headers=headers, **options)
             if not self.patient or code(response) not in ("BSE1005", "BSE1006"):
                 break
-            await asyncio.sleep(int(response.headers["retry-after"]))
+            await self.clock.sleep(int(response.headers["retry-after"]))
         return response
 
     async def ask(self, method: str, path: str, **options: Any) -> Any:

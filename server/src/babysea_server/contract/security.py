@@ -17,12 +17,17 @@ _ALWAYS: Headers = [
 _OVER_TLS: Headers = [*_ALWAYS, (b"strict-transport-security", b"max-age=63072000")]
 
 
+def security_headers(scheme: str) -> Headers:
+    """The headers of an answer over this scheme, the one the client used."""
+    return _OVER_TLS if scheme == "https" else _ALWAYS
+
+
 def secured(scope: Scope, send: Send) -> Send:
     """A `send` that adds to an answer the security headers it does not have.
 
     The scheme is the one the client used, as far as the trusted proxies tell.
     """
-    headers = _OVER_TLS if scope.get("scheme") == "https" else _ALWAYS
+    headers = security_headers(scope.get("scheme", ""))
 
     async def send_secured(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,6 +1,6 @@
 """Counters of windows in Redis or Valkey."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -42,7 +42,8 @@ class RedisCounters:
                 driver_info=None,
             )
             # Connects to nothing yet, and finds out about unknown options.
-            pool.make_connection()  # type: ignore[no-untyped-call]
+            make: Callable[[], object] = pool.make_connection
+            make()
         except (TypeError, ValueError):
             # Without the library's own words: they quote the parts of a URL whose password is not escaped.
             raise ValueError("not a redis://, rediss:// or unix:// URL that can be used") from None

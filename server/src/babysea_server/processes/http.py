@@ -7,12 +7,14 @@ the client would take that refusal for the answer to a request that was accepted
 
 import logging
 from asyncio import TimerHandle, Transport
+from http import HTTPStatus
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from babysea_server.contract.envelope import error_body
 from babysea_server.contract.rejection import rejection
+from babysea_server.contract.security import security_headers
 from babysea_server.errors import ApiError
 from babysea_server.kit.ids import request_id
 
@@ -182,13 +184,14 @@ def _head_too_large() -> ApiError:
 def _refusal_bytes(error: ApiError) -> bytes:
     identifier = request_id()
     body = error_body(identifier, error)
-    head = (
-        f"HTTP/1.1 {error.spec.status} Forbidden\r\n"
-        "content-type: application/json\r\n"
-        "cache-control: no-store\r\n"
-        "x-content-type-options: nosniff\r\n"
-        f"content-length: {len(body)}\r\n"
-        f"x-request-id: {identifier}\r\n"
-        "connection: close\r\n\r\n"
-    )
-    return head.encode() + body
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", identifier.encode()),
+        (b"connection", b"close"),
+        *security_headers("http"),
+    ]
+    status = HTTPStatus(error.spec.status)
+    head = b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode())
+    return head + b"".join(b"%s: %s\r\n" % header for header in headers) + b"\r\n" + body

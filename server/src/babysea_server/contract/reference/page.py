@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from babysea_server.contract.reference.fields import Field, Schemas
+from babysea_server.errors import ErrorSpec
 
 Document = Mapping[str, Any]
 
@@ -65,16 +66,6 @@ class _Model:
     example: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Error:
-    code: str
-    type: str
-    status: int
-    retryable: bool
-    when: str
-    remedy: str
-
-
 def render_reference(document: Document) -> ReferencePage:
     """The page of the region whose document this is."""
     schemas = Schemas(document["components"]["schemas"])
@@ -87,7 +78,7 @@ def render_reference(document: Document) -> ReferencePage:
         _environment()
         .get_template("page.html.jinja")
         .render(
-            style=Markup(style),  # noqa: S704 - our own file
+            style=style,
             region=document["x-babysea-region"],
             version=document["info"]["version"],
             base=document["servers"][0]["url"],
@@ -205,11 +196,11 @@ def _scopes(operations: Sequence[tuple[str, _Operation]]) -> dict[str, list[_Ope
     return dict(sorted(scopes.items()))
 
 
-def _errors(document: Document) -> Iterator[_Error]:
+def _errors(document: Document) -> Iterator[ErrorSpec]:
     for name, response in document["components"]["responses"].items():
         for code, example in response["content"]["application/json"]["examples"].items():
             error = example["value"]["error"]
-            yield _Error(
+            yield ErrorSpec(
                 code=code,
                 type=error["type"],
                 status=int(name.removeprefix("Error")),
