@@ -30,6 +30,7 @@ from babysea_server.app.shared import build_shared
 from babysea_server.app.workers import Workers
 from babysea_server.catalog.catalog import Catalog, load_catalog
 from babysea_server.catalog.normalise import GenerationRequest, normalise
+from babysea_server.catalog.types import Traits
 from babysea_server.db.cluster import Cluster
 from babysea_server.db.pool import Database
 from babysea_server.generations.admission import AdmissionRequest, Admissions
@@ -41,15 +42,13 @@ from babysea_server.providers.base import (
     Answer,
     Finished,
     Job,
-    NotFound,
     Output,
+    Provider,
     Refused,
     Request,
-    Running,
-    Unclear,
 )
 from babysea_server.providers.registry import Registry, Route, everywhere
-from babysea_server.settings import Settings, load_settings
+from babysea_server.settings import ProviderSettings, Settings, load_settings
 from babysea_server.telemetry.logs import configure_logging
 from bench.load import Load, Measured, http_request, percentile, run
 from bench.servers import REGION, Process, Site, api_server
@@ -66,10 +65,14 @@ def generate_request(api_key: str) -> bytes:
     return http_request("POST", f"/v1/generate/image/{MODEL}", headers=headers, body=BODY)
 
 
-class InstantProvider:
+class InstantProvider(Provider):
     """Finishes every job in the answer to its submit."""
 
     name = "instant"
+    traits = Traits("synchronous")
+
+    def __init__(self) -> None:
+        super().__init__(ProviderSettings())
 
     def build_submit(self, job: Job) -> Request:
         """The attempt's id is all that the transport notes."""
@@ -78,30 +81,6 @@ class InstantProvider:
     def read_submit(self, job: Job, answer: Answer) -> Accepted | Finished | Refused:
         """The body is the picture."""
         return Finished([Output(data=answer.body)])
-
-    def build_poll(self, job: Job, ticket: Accepted) -> Request:
-        """There is never anything to poll."""
-        raise AssertionError("an instant job is never polled")
-
-    def read_poll(self, job: Job, ticket: Accepted, answer: Answer) -> Running | Finished | Refused:
-        """There is never anything to poll."""
-        raise AssertionError("an instant job is never polled")
-
-    def build_cancel(self, job: Job, ticket: Accepted) -> Request | None:
-        """Nothing to cancel."""
-        return None
-
-    def read_cancel(self, job: Job, answer: Answer) -> bool:
-        """Nothing to cancel."""
-        return False
-
-    def build_reconcile(self, job: Job) -> Request | None:
-        """Nothing to look for."""
-        return None
-
-    def read_reconcile(self, job: Job, answer: Answer) -> Accepted | NotFound | Unclear:
-        """Nothing to look for."""
-        return Unclear()
 
 
 class InstantTransport:

@@ -14,7 +14,8 @@ from tests.contract.published import judge
 from tests.support import Customer, Deployment, make_customer
 
 from babysea_server.app.api import Api
-from babysea_server.app.shared import RegistryFactory, Shared, build_shared, sandbox_registry
+from babysea_server.app.registries import RegistryFactory, provider_registry
+from babysea_server.app.shared import Shared, build_shared
 from babysea_server.app.workers import Workers
 from babysea_server.db.embedded import EmbeddedPostgres
 from babysea_server.db.migrate import migrate
@@ -92,7 +93,7 @@ async def make_deployment(dsn: str, tmp_path: Path) -> AsyncIterator[MakeDeploym
 
         async def make(
             *,
-            registries: RegistryFactory = sandbox_registry,
+            registries: RegistryFactory = provider_registry,
             worker: bool = True,
             clock: Clock | None = None,
             way: str | None = None,

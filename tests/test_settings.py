@@ -15,6 +15,8 @@ from babysea_server.master_key import load_master_key
 from babysea_server.settings import Settings, SettingsError, describe, environment_name, load_settings
 
 NAMES = [field.name for field in msgspec.structs.fields(Settings)]
+#: `providers` is no text: each provider's settings have variables of their own.
+VARIABLES = [name for name in NAMES if name != "providers"]
 
 
 def settings_file(folder: Path, text: str) -> Path:
@@ -35,7 +37,7 @@ def test_every_setting_is_described_with_its_variable_value_default_and_a_senten
         assert row["value"] == (str(tmp_path) if row["name"] == "data_dir" else row["default"]), row["name"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", VARIABLES)
 def test_every_setting_is_read_from_its_variable(name: str, tmp_path: Path) -> None:
     values: dict[str, tuple[str, Any]] = {
         "data_dir": (str(tmp_path), str(tmp_path)),
@@ -46,6 +48,7 @@ def test_every_setting_is_read_from_its_variable(name: str, tmp_path: Path) -> N
             {"fal": "refuse_busy", "replicate": "fail"},
         ),
         "provider_mode": ("sandbox", "sandbox"),
+        "breaker_enabled": ("false", False),
         "trusted_proxies": ("10.0.0.0/8, ::1", ("10.0.0.0/8", "::1")),
         "log_format": ("json", "json"),
         "log_level": ("debug", "debug"),

@@ -108,7 +108,7 @@ def test_operator_takes_a_provider_out(overrides: Overrides) -> None:
 def test_operator_adds_lab_provider_and_model(overrides: Overrides) -> None:
     directory = overrides(
         {
-            "providers.toml": '[home]\nname = "Home"\ndescription = "Own"\ndelivery_method = "synchronous"\n',
+            "providers.toml": '[home]\nname = "Home"\ndescription = "Own"\n',
             "fields.toml": '[generation_mood]\ntype = "string"\ndescription = "Mood."\n',
             "models/acme.toml": """
                 lab = "Acme"
@@ -197,7 +197,7 @@ def test_fault_of_shape_names_the_model(overrides: Overrides) -> None:
         ({"models/bfl.toml": "[flux"}, "models/bfl.toml: cannot be read: "),
         ({"models/bfl.toml": "flux = 1\n"}, "models/bfl.toml: flux: is not a table"),
         ({"models.toml": ""}, "models.toml: is not read; models belong in models/<prefix>.toml"),
-        ({"providers.toml": "[fal]\ncancel_method = 1\n"}, "providers.toml: fal: cancel_method: "),
+        ({"providers.toml": "[fal]\nwebsite = 1\n"}, "providers.toml: fal: website: "),
         ({"fields.toml": '[generation_seed]\ntype = "int"\n'}, "fields.toml: generation_seed: type: "),
         ({"models/acme.toml": "[one]\n"}, "a file of models starts with `lab`"),
     ],

@@ -9,6 +9,7 @@ import pytest
 
 from babysea_server.catalog.catalog import Catalog
 from babysea_server.catalog.routes import CatalogRoutes
+from babysea_server.catalog.types import Traits
 from babysea_server.catalog.wire import EstimateData, LibraryModelsData, LibraryProvidersData
 from babysea_server.errors import ApiError
 from babysea_server.kit.calls import Call, Plan, Principal
@@ -22,7 +23,9 @@ def routes(catalog: Catalog, balance_micro: int = 1_000_000) -> CatalogRoutes:
         assert account_id == ACCOUNT
         return balance_micro
 
-    return CatalogRoutes(catalog, balance, lambda provider_id: provider_id == "sandbox")
+    return CatalogRoutes(
+        catalog, balance, lambda provider_id: provider_id == "sandbox", {"cloudflare": Traits("synchronous")}
+    )
 
 
 def call(path: dict[str, str] | None = None, **query: Any) -> Call:

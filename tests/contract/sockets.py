@@ -34,9 +34,11 @@ async def serving(app: ASGIApp) -> AsyncIterator[int]:
     server = _Server(http_config(app))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     number: int = listener.getsockname()[1]
-    yield number
-    server.should_exit = True
-    await running
+    try:
+        yield number
+    finally:
+        server.should_exit = True
+        await running
 
 
 class _Answers:

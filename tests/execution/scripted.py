@@ -10,6 +10,7 @@ from uuid import UUID
 
 from PIL import Image
 
+from babysea_server.catalog.types import Traits
 from babysea_server.providers.base import (
     Accepted,
     Answer,
@@ -18,11 +19,13 @@ from babysea_server.providers.base import (
     NeverSentError,
     NotFound,
     Output,
+    Provider,
     Refused,
     Request,
     Running,
     Unclear,
 )
+from babysea_server.settings import ProviderSettings
 
 
 def picture(edge: int = 16) -> bytes:
@@ -67,12 +70,14 @@ class Call:
     upstream_id: str | None = None
 
 
-class Scripted:
+class Scripted(Provider):
     """Provider and transport in one; `scripts` by provider id, `*` for the rest."""
 
     name = "scripted"
+    traits = Traits("polling")
 
     def __init__(self, **scripts: Script) -> None:
+        super().__init__(ProviderSettings())
         self.scripts = scripts
         self.calls: list[Call] = []
         self.jobs: dict[UUID, list[str]] = defaultdict(list)

@@ -10,7 +10,7 @@ from tests.conftest import MakeDeployment
 from tests.generations.conftest import MakeDatabase
 from tests.support import Customer, Deployment, eventually, make_customer
 
-from babysea_server.app.shared import RegistryFactory, sandbox_registry
+from babysea_server.app.registries import RegistryFactory, provider_registry
 from babysea_server.catalog.catalog import Catalog
 from babysea_server.errors import ApiError
 from babysea_server.generations.admission import Admissions
@@ -86,7 +86,7 @@ async def eventually_code(
 async def test_providers_are_looked_for_after_the_key_and_before_the_database(
     make_deployment: MakeDeployment,
 ) -> None:
-    registries: list[RegistryFactory] = [sandbox_registry, nobody]
+    registries: list[RegistryFactory] = [provider_registry, nobody]
     served, unserved = [await make_deployment(worker=False, registries=each) for each in registries]
     customer = await full_and_poor(served)
     there = Customer(unserved, customer.account_id, customer.key)
@@ -108,7 +108,7 @@ async def test_an_explicit_order_is_followed_without_whom_nobody_can_call(
     make_deployment: MakeDeployment,
 ) -> None:
     def without_fal(*parts: Any) -> Registry:
-        whole = sandbox_registry(*parts)
+        whole = provider_registry(*parts)
         names = ("replicate", "cloudflare")
         return Registry({name: route for name in names if (route := whole.route(name)) is not None})
 

@@ -1,20 +1,6 @@
-"""Real files, made with the real encoders, and the bench they are tried on."""
+"""The bench that outputs are tried on."""
 
-import io
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
-import av
-import numpy as np
-from av.video.stream import VideoStream
-from PIL import Image
-
-SVG = b"""<?xml version="1.0"?><!-- drawn -->
-<svg xmlns="http://www.w3.org/2000/svg" width="40px" height="30"><rect width="9" height="9"/></svg>
-"""
 
 
 class TurnedClock:
@@ -36,47 +22,3 @@ class TurnedClock:
 
     def turn(self, seconds: float) -> None:
         self.moment += timedelta(seconds=seconds)
-
-
-def _pixels(width: int, height: int, seed: int = 0) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
-
-
-@cache
-def picture(format: str, width: int = 64, height: int = 48, **options: object) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(_pixels(width, height)).save(out, format, **options)
-    return out.getvalue()
-
-
-@cache
-def animation(format: str) -> bytes:
-    frames = [Image.fromarray(_pixels(64, 48, seed)) for seed in range(3)]
-    out = io.BytesIO()
-    frames[0].save(out, format, save_all=True, append_images=frames[1:], duration=100)
-    return out.getvalue()
-
-
-@cache
-def film(format: str, codec: str, frames: int = 48, options: tuple[tuple[str, str], ...] = ()) -> bytes:
-    """A film of 64 x 48 pixels at 24 frames a second."""
-    with TemporaryDirectory() as directory:
-        path = Path(directory) / "film"
-        with av.open(str(path), "w", format=format, options=dict(options)) as container:
-            stream = container.add_stream(codec, rate=24)
-            assert isinstance(stream, VideoStream)
-            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-            for index in range(frames):
-                frame = av.VideoFrame.from_ndarray(_pixels(64, 48, index), format="rgb24")
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-        return path.read_bytes()
-
-
-def films() -> Iterator[tuple[str, bytes]]:
-    yield "mp4", film("mp4", "libx264")
-    yield "mp4 with its index first", film("mp4", "libx264", options=(("movflags", "faststart"),))
-    yield "mp4 in fragments", film("mp4", "libx264", options=(("movflags", "frag_keyframe+empty_moov"),))
-    yield "mov", film("mov", "libx264")
-    yield "webm", film("webm", "libvpx-vp9")
-    yield "webm made live", film("webm", "libvpx-vp9", options=(("live", "1"),))

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from tests.outputs.samples import SVG, TurnedClock, film, picture
+from tests.media.samples import SVG, film, picture
+from tests.outputs.samples import TurnedClock
 
-from babysea_server.outputs.ingest import StoredOutput, keep
-from babysea_server.outputs.media import BadOutputError, Kind, UnreadableOutputError
+from babysea_server.outputs.ingest import BadOutputError, OutputKind, StoredOutput, keep
 from babysea_server.outputs.store import ObjectStore, StorageError, open_store
 
 GENERATION = UUID("0190a5b0-0000-7000-8000-000000000001")
@@ -17,7 +17,7 @@ CREATED_AT = datetime(2026, 4, 28, 12, 0, tzinfo=UTC)
 
 
 async def kept(
-    store: ObjectStore, clock: TurnedClock, data: bytes, media: Kind = "image", **limits: int
+    store: ObjectStore, clock: TurnedClock, data: bytes, media: OutputKind = "image", **limits: int
 ) -> StoredOutput:
     return await keep(
         store,
@@ -76,7 +76,7 @@ async def test_record_survives_json(store: ObjectStore, clock: TurnedClock) -> N
     ],
 )
 async def test_what_is_no_output_is_refused_and_not_stored(
-    tmp_path: Path, clock: TurnedClock, data: bytes, media: Kind, reason: str
+    tmp_path: Path, clock: TurnedClock, data: bytes, media: OutputKind, reason: str
 ) -> None:
     with pytest.raises(BadOutputError, match=reason):
         await kept(open_store(None, tmp_path), clock, data, media)
@@ -85,7 +85,7 @@ async def test_what_is_no_output_is_refused_and_not_stored(
 
 async def test_cut_off_file_is_refused_and_not_stored(tmp_path: Path, clock: TurnedClock) -> None:
     for data, media in ((picture("PNG"), "image"), (film("mp4", "libx264"), "video")):
-        with pytest.raises(UnreadableOutputError):
+        with pytest.raises(BadOutputError):
             await kept(
                 open_store(None, tmp_path), clock, data[:-300], "video" if media == "video" else "image"
             )

@@ -9,6 +9,7 @@ import pytest
 from tests.support import ManualClock, eventually
 
 from babysea_server.catalog.catalog import load_catalog
+from babysea_server.catalog.types import Traits
 from babysea_server.providers.base import (
     Accepted,
     Answer,
@@ -19,6 +20,7 @@ from babysea_server.providers.base import (
     NeverSentError,
     NotFound,
     Output,
+    Provider,
     Refused,
     Request,
     Running,
@@ -26,6 +28,7 @@ from babysea_server.providers.base import (
 )
 from babysea_server.providers.registry import Registry, Route, everywhere
 from babysea_server.providers.runner import Cancellation, OutputUnavailableError, Runner
+from babysea_server.settings import ProviderSettings
 
 MODEL = load_catalog(None).models["bfl/flux-schnell"]
 JOB = Job(UUID(int=1), "fal", MODEL, {})
@@ -34,12 +37,14 @@ TICKET = Accepted("up-1")
 Value = TypeVar("Value")
 
 
-class Wire:
+class Wire(Provider):
     """Provider and transport of one: `answers` by verb, the last one repeats; exceptions are raised."""
 
     name = "wire"
+    traits = Traits("polling")
 
     def __init__(self, **answers: list[Any]) -> None:
+        super().__init__(ProviderSettings())
         self.answers = answers
         self.sent: list[tuple[str, float, int]] = []
         self.closed = 0

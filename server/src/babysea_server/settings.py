@@ -28,6 +28,26 @@ _SECRET_NAMES = frozenset(
 )
 
 
+#: Where each provider's own tools look for its credentials; `BABYSEA_PROVIDER_<ID>_<SETTING>` works for every provider.
+_PROVIDER_VARIABLES: Mapping[str, tuple[str, str]] = {
+    "REPLICATE_API_TOKEN": ("replicate", "api_key"),
+    "FAL_KEY": ("fal", "api_key"),
+    "BFL_API_KEY": ("bfl", "api_key"),
+    "OPENAI_API_KEY": ("openai", "api_key"),
+    "CLOUDFLARE_API_TOKEN": ("cloudflare", "api_key"),
+    "CLOUDFLARE_ACCOUNT_ID": ("cloudflare", "account_id"),
+    "ARK_API_KEY": ("byteplus", "api_key"),
+    "DASHSCOPE_API_KEY": ("alibabacloud", "api_key"),
+    "RUNWAYML_API_SECRET": ("runway", "api_key"),
+    "GEMINI_API_KEY": ("google", "api_key"),
+    "STABILITY_API_KEY": ("stability", "api_key"),
+    "COMFYUI_URL": ("comfyui", "base_url"),
+    "OPENAI_COMPATIBLE_URL": ("openai_compatible", "base_url"),
+    "OPENAI_COMPATIBLE_API_KEY": ("openai_compatible", "api_key"),
+}
+_PROVIDER_PREFIX = "BABYSEA_PROVIDER_"
+
+
 class SettingsError(ValueError):
     """A setting that cannot be understood; the message names it and where it came from."""
 
@@ -37,6 +57,46 @@ def _text(sentence: str) -> Meta:
 
 
 _Positive = Meta(gt=0)
+
+
+class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one provider is called: a table `[providers.<id>]` of the settings file, or variables of the environment."""
+
+    api_key: Annotated[str | None, _text("Its API key or token.")] = None
+    base_url: Annotated[
+        str | None,
+        _text("Where its API is; needed for what you run yourself, else the provider's own address."),
+    ] = None
+    account_id: Annotated[str | None, _text("The account at the provider, where its addresses name one.")] = (
+        None
+    )
+    webhook_secret: Annotated[
+        str | None, _text("What its callbacks are signed with; asked of the provider where it tells.")
+    ] = None
+    enabled: Annotated[bool, _text("false: not called, whatever credentials there are.")] = True
+    jobs_at_once: Annotated[
+        Annotated[int, Meta(ge=1)] | None, _text("Jobs in flight at most, per worker process and region.")
+    ] = None
+    submits_per_minute: Annotated[
+        Annotated[int, Meta(ge=1)] | None, _text("Jobs begun in a minute at most, per worker process and region.")
+    ] = None
+    unknown_outcome: Annotated[
+        Literal["fail", "next_provider"],
+        _text("After a submit whose answer was lost: fail the generation, or buy from the next provider."),
+    ] = "fail"
+    private_network: Annotated[bool, _text("true: its API and its files may be at private addresses.")] = (
+        False
+    )
+    options: Annotated[dict[str, str], _text("What only this provider knows; see its page.")] = {}
+
+    def __repr__(self) -> str:
+        """Without the values: secrets are among them."""
+        return "ProviderSettings(...)"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown."""
+        return tuple(filter(None, (self.api_key, self.webhook_secret)))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,9 +140,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=60, le=604800), _text("How long a signed file link works.")
     ] = 3600
     provider_mode: Annotated[
-        Literal["sandbox"],
-        _text("sandbox: the built-in sandbox stands in for every provider of every model."),
-    ] = "sandbox"
+        Literal["auto", "sandbox"],
+        _text(
+            "auto: providers with credentials are called; while there is none, the built-in sandbox stands in for "
+            "all. sandbox: it always does."
+        ),
+    ] = "auto"
+    providers: Annotated[
+        dict[str, ProviderSettings],
+        _text("By provider id: credentials and limits; docs/providers.md."),
+    ] = {}
+    breaker_enabled: Annotated[
+        bool, _text("false: providers are tried in order, however they do lately.")
+    ] = True
+    callback_url: Annotated[
+        str | None,
+        _text(
+            "Scheme and authority where providers reach the API, {region} in it stands for the region; without it "
+            "they are polled."
+        ),
+    ] = None
+    exploration_share: Annotated[
+        float,
+        Meta(ge=0, le=0.5),
+        _text("Share of `fastest` generations that try another provider first, to keep its figures alive."),
+    ] = 0.02
     catalog_dir: Annotated[
         str | None, _text("Folder with TOML files that override or add models and prices.")
     ] = None
@@ -193,8 +275,11 @@ def load_settings(
         if value is not None
     }
     from_environment = _from_environment(environment)
+    from_environment_providers = _providers_from_environment(environment)
     data_dir = given.get("data_dir") or from_environment.get("data_dir") or _Given(".data", "")
     from_file = _from_file(environment, config, Path(str(data_dir.value)))
+    if from_environment_providers:
+        from_file["providers"] = _lay_over(from_file.get("providers"), from_environment_providers)
     fields = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     values = {}
     for name, found in {**from_file, **from_environment, **given}.items():
@@ -230,13 +315,15 @@ def _convert(name: str, type: Any, given: _Given) -> Any:
         if not isinstance(value, float) or math.isfinite(value):
             return value
         reason = "Expected a finite number"
-    shown = "this value" if name in _SECRET_NAMES else repr(given.value)
+    shown = "this value" if name in _SECRET_NAMES or name == "providers" else repr(given.value)
     raise SettingsError(f"{name} cannot be {shown} (from {given.origin}): {reason[0].lower()}{reason[1:]}")
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
     found: dict[str, _Given] = {}
     for field in msgspec.structs.fields(Settings):
+        if field.name == "providers":
+            continue
         variables = [f"BABYSEA_{field.name.upper()}"]
         if field.name in _PLAIN_NAMES:
             variables.append(field.name.upper())
@@ -245,6 +332,39 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
                 found[field.name] = _Given(_split(field.name, variable, text), variable)
                 break
     return found
+
+
+def _providers_from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Settings of providers by id, from the names of their own tools and, before those, from ours."""
+    found: dict[str, dict[str, str]] = {}
+    for variable, (provider, setting) in _PROVIDER_VARIABLES.items():
+        if environment.get(variable):
+            found.setdefault(provider, {})[setting] = environment[variable]
+    suffixes = {f"_{field.name.upper()}": field.name for field in msgspec.structs.fields(ProviderSettings)}
+    for variable, text in environment.items():
+        if variable.startswith(_PROVIDER_PREFIX) and text and variable != environment_name("provider_mode"):
+            rest = variable.removeprefix(_PROVIDER_PREFIX)
+            suffix = next((suffix for suffix in suffixes if rest.endswith(suffix)), None)
+            if suffix is None or suffix == "_OPTIONS":
+                raise SettingsError(
+                    f"{variable}: providers have no such setting; docs/providers.md lists them"
+                )
+            found.setdefault(rest.removesuffix(suffix).lower(), {})[suffixes[suffix]] = text
+    return found
+
+
+def _lay_over(given: "_Given | None", providers: Mapping[str, Mapping[str, str]]) -> "_Given":
+    """The environment's settings of providers over those of the file, setting by setting."""
+    if given is None:
+        return _Given(dict(providers), "the environment")
+    if not isinstance(given.value, dict):
+        return given
+    merged: dict[str, Any] = dict(given.value)
+    for provider, settings in providers.items():
+        table = merged.get(provider, {})
+        if isinstance(table, dict):
+            merged[provider] = {**table, **settings}
+    return _Given(merged, f"{given.origin} and the environment")
 
 
 def _split(name: str, variable: str, text: str) -> Any:
@@ -288,6 +408,8 @@ def describe(settings: Settings) -> list[dict[str, Any]]:
         if isinstance(described, msgspec.inspect.Metadata) and described.extra_json_schema:
             sentence = described.extra_json_schema.get("description", "")
         hidden = field.name in _SECRET_NAMES and value is not None
+        if field.name == "providers":
+            value = {provider: "(set)" for provider in sorted(value)}
         rows.append(
             {
                 "name": field.name,

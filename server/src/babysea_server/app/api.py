@@ -8,7 +8,8 @@ from starlette.types import Receive, Scope, Send
 from babysea_server import __version__
 from babysea_server.accounts import store as accounts
 from babysea_server.accounts.routes import AccountRoutes
-from babysea_server.app.shared import RegistryFactory, Shared, openapi_documents, sandbox_registry, together
+from babysea_server.app.registries import RegistryFactory, provider_registry, provider_traits
+from babysea_server.app.shared import Shared, openapi_documents, provider_health, together
 from babysea_server.catalog.routes import CatalogRoutes
 from babysea_server.contract.firewall import Firewall, host_name
 from babysea_server.contract.gateway import Gateway
@@ -18,7 +19,7 @@ from babysea_server.contract.publish import OPENAPI_PATH, REFERENCE_PATH, Publis
 from babysea_server.contract.security import secured
 from babysea_server.db.pool import Database
 from babysea_server.errors import AUTHENTICATION_FAILED, ApiError
-from babysea_server.execution.verdict import RULES
+from babysea_server.execution.callbacks import Callbacks, CallbacksApp
 from babysea_server.execution.wakeup import Wakeup
 from babysea_server.generations.admission import Admissions
 from babysea_server.generations.cancel import Canceling
@@ -41,9 +42,10 @@ from babysea_server.outputs.health import StorageHealth
 from babysea_server.outputs.routes import PREFIX as FILES_PREFIX
 from babysea_server.outputs.routes import FilesApp
 from babysea_server.outputs.store import ObjectStore, open_store
+from babysea_server.providers.callbacks import PREFIX as CALLBACKS_PREFIX
+from babysea_server.providers.callbacks import CallbackAddresses, CallbackVerifier
 from babysea_server.providers.runner import Runner
 from babysea_server.routing.chain import Router
-from babysea_server.routing.health import ProviderHealth
 from babysea_server.routing.routes import HealthRoutes
 from babysea_server.settings import Settings, SettingsError
 from babysea_server.telemetry.requests import RequestLog, address_key
@@ -58,6 +60,7 @@ class ApiRegion:
     def __init__(self, shared: Shared, region: str, dsn: str, registries: RegistryFactory) -> None:
         settings = shared.settings
         self.region = region
+        self.catalog = shared.catalog
         self.db = Database(dsn, name="babysea-api", size=settings.database_connections)
         # Connections of their own, so that slow reads never hold up admission; the server itself ends an
         # admission that takes longer than its deadline.
@@ -88,11 +91,12 @@ class ApiRegion:
         self.guard = AuthGuard(self._failures, shared.clock, per_minute=settings.auth_failures_per_minute)
         self.reader = Reader(self.db)
         self.requests = RequestLog(self.db, shared.clock, address_key(shared.master_key, region))
-        self.provider_health = ProviderHealth(
-            self.db,
-            shared.clock,
-            providers=shared.catalog.providers,
-            failures=[failure for failure, rule in RULES.items() if rule.trips_breaker],
+        self.provider_health = provider_health(self.db, shared)
+        self.runner = Runner(self.registry, shared.clock)
+        self.callbacks = Callbacks(
+            CallbackAddresses(shared.master_key, region, settings.callback_url),
+            CallbackVerifier(self.registry, self.runner, shared.clock),
+            self.wakeup.announce,
         )
         self._shared = shared
 
@@ -101,12 +105,10 @@ class ApiRegion:
         shared = self._shared
         keys = KeyRoutes()
         account = AccountRoutes(self.db)
-        catalog = CatalogRoutes(shared.catalog, self._balance, self.registry.available)
+        catalog = CatalogRoutes(shared.catalog, self._balance, self.registry.available, provider_traits())
         generations = GenerationRoutes(
             Generations(shared.catalog, Router(self.registry.available), self.admissions, self._lifetime_s),
-            Canceling(
-                self.db, self.reader, Runner(self.registry, shared.clock), shared.catalog, shared.clock
-            ),
+            Canceling(self.db, self.reader, self.runner, shared.catalog, shared.clock),
             Deleting(self.db, self.reader, self.store, shared.clock),
             self.reader,
             self.db,
@@ -190,13 +192,13 @@ def _counters(settings: Settings, region: str, dsn: str) -> WindowCounters:
 
 
 class Api:
-    """The HTTP application of one process: `/v1`, `/files`, `/openapi.json`, `/docs`, for all its regions."""
+    """The HTTP application of one process, for all its regions: the API, files, callbacks, the document, `/docs`."""
 
     def __init__(
         self,
         shared: Shared,
         dsns: Mapping[str, str],
-        registries: RegistryFactory = sandbox_registry,
+        registries: RegistryFactory = provider_registry,
     ) -> None:
         settings = shared.settings
         self.regions = {region: ApiRegion(shared, region, dsn, registries) for region, dsn in dsns.items()}
@@ -222,6 +224,7 @@ class Api:
         )
         self._proxies = _trusted_proxies(settings)
         self._published = Publisher(documents, hosts)
+        self._callbacks = CallbacksApp({name: region.callbacks for name, region in self.regions.items()})
         self._files = FilesApp(self._store_for, lambda host: hosts.get(host_name(host)), shared.signer)
 
     async def open(self) -> None:
@@ -240,6 +243,8 @@ class Api:
         # What is not ours in any way is the firewall's to refuse, so it gets all that is left.
         if scope["type"] == "http" and path.startswith(FILES_PREFIX):
             await self._files(scope, receive, send)
+        elif scope["type"] == "http" and path.startswith(CALLBACKS_PREFIX):
+            await self._callbacks(scope, receive, send)
         elif scope["type"] == "http" and path in Publisher.PATHS:
             await self._published(scope, receive, send)
         elif scope["type"] == "http" and path == "/":

@@ -1,43 +1,25 @@
 """What all regions of a process share, and who is called in them."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from babysea_server.accounts.plans import load_plans
+from babysea_server.app.registries import live_providers
 from babysea_server.catalog.catalog import Catalog, load_catalog
 from babysea_server.catalog.schema import body_schema, example_body
 from babysea_server.contract.openapi import ModelBody, build_document
 from babysea_server.db.pool import Database
+from babysea_server.execution.verdict import RULES
 from babysea_server.kit.calls import Plan
 from babysea_server.kit.clock import Clock, SystemClock
 from babysea_server.master_key import load_master_key
 from babysea_server.outputs.links import LinkSigner
-from babysea_server.providers.registry import Registry, Route, everywhere
-from babysea_server.providers.sandbox import behavior as sandbox_behavior
-from babysea_server.providers.sandbox.adapter import SandboxProvider
-from babysea_server.providers.sandbox.upstream import SandboxUpstream
-from babysea_server.settings import Settings, SettingsError
-
-#: Who calls providers in a region: made from the region's database, replaced in tests and benchmarks.
-RegistryFactory = Callable[[Settings, Catalog, Database], Registry]
-
-
-def sandbox_registry(settings: Settings, catalog: Catalog, db: Database) -> Registry:
-    """The registry of `provider_mode = sandbox`: the sandbox stands in for every provider."""
-    try:
-        behaviors = {name: sandbox_behavior.parse(text) for name, text in settings.sandbox_behaviors.items()}
-    except sandbox_behavior.UnknownBehaviorError as error:
-        raise SettingsError(f"sandbox_behaviors: {error}") from error
-    upstream = SandboxUpstream(
-        db,
-        latency_s=settings.sandbox_latency_s,
-        behaviors=behaviors,
-        image_edge=settings.sandbox_image_edge,
-    )
-    return everywhere(catalog.providers, Route(SandboxProvider(), upstream))
+from babysea_server.providers.adapters import adapters
+from babysea_server.routing.health import ProviderHealth
+from babysea_server.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +41,38 @@ def build_shared(settings: Settings, clock: Clock | None = None) -> Shared:
         CatalogError, PlanError, SettingsError
     """
     clock = clock or SystemClock()
-    overrides = None if settings.catalog_dir is None else Path(settings.catalog_dir)
     master_key = load_master_key(settings)
     return Shared(
         settings=settings,
         clock=clock,
-        catalog=load_catalog(overrides),
+        catalog=catalog_of(settings),
         plans=load_plans(None if settings.plans_file is None else Path(settings.plans_file)),
         signer=LinkSigner(master_key, clock, settings.file_link_lifetime_s),
         master_key=master_key,
+    )
+
+
+def catalog_of(settings: Settings) -> Catalog:
+    """The catalog of an installation: with the files of provider packages, the operator's, and all live providers.
+
+    Raises:
+        CatalogError, SettingsError
+    """
+    packages = [adapter.catalog_dir for adapter in adapters().values() if adapter.catalog_dir is not None]
+    return load_catalog(
+        None if settings.catalog_dir is None else Path(settings.catalog_dir),
+        packages=packages,
+        joined=live_providers(settings).keys(),
+    )
+
+
+def provider_health(db: Database, shared: Shared) -> ProviderHealth:
+    """The health of a region's providers, by the failures that trip the breaker."""
+    return ProviderHealth(
+        db,
+        shared.clock,
+        providers=shared.catalog.providers,
+        failures=[failure for failure, rule in RULES.items() if rule.trips_breaker],
     )
 
 

@@ -4,16 +4,20 @@ import asyncio
 from collections.abc import Mapping
 
 from babysea_server.accounts.service import RENEW_EVERY_S, Renewals
-from babysea_server.app.shared import RegistryFactory, Shared, sandbox_registry, together
+from babysea_server.app.registries import RegistryFactory, provider_registry
+from babysea_server.app.shared import Shared, provider_health, together
 from babysea_server.db.pool import Database
 from babysea_server.execution.periodic import every
+from babysea_server.execution.run import first
 from babysea_server.execution.worker import Worker, WorkerSettings
 from babysea_server.generations import files, retention
 from babysea_server.kit.tasks import end
 from babysea_server.limits.counters import WINDOW_S
 from babysea_server.limits.store import delete_old
 from babysea_server.outputs.store import open_store
+from babysea_server.providers.callbacks import CallbackAddresses
 from babysea_server.providers.runner import Runner
+from babysea_server.routing.breaker import Breaker
 from babysea_server.telemetry.partitions import EVERY_S as RETENTION_EVERY_S
 from babysea_server.telemetry.partitions import Retention
 
@@ -26,12 +30,16 @@ class WorkerRegion:
 
     def __init__(self, shared: Shared, region: str, dsn: str, registries: RegistryFactory) -> None:
         settings = shared.settings
+        timeouts = {media: settings.attempt_timeout_s(media) for media in ("image", "video")}
+        addresses = CallbackAddresses(shared.master_key, region, settings.callback_url)
         self.db = Database(dsn, name="babysea-worker", size=settings.database_connections)
         self.runner = Runner(
             registries(settings, shared.catalog, self.db),
             shared.clock,
             submit_timeout_s=settings.submit_timeout_s,
+            inline_timeout_s=timeouts,
         )
+        health = provider_health(self.db, shared)
         store = open_store(settings.storage_url, settings.data_path, prefix=region)
         self.worker = Worker(
             self.db,
@@ -43,8 +51,10 @@ class WorkerRegion:
                 concurrency=settings.worker_concurrency,
                 lease_s=settings.worker_lease_s,
                 poll_s=settings.worker_poll_s,
-                attempt_timeout_s={media: settings.attempt_timeout_s(media) for media in ("image", "video")},
+                attempt_timeout_s=timeouts,
             ),
+            choose=Breaker(self.db, health, shared.clock).choose if settings.breaker_enabled else first,
+            callback_url=addresses.url,
         )
         self.log_retention = Retention(self.db, keep_days=settings.request_log_days)
         self.renewals = Renewals(self.db, shared.plans)
@@ -85,7 +95,7 @@ class Workers:
         self,
         shared: Shared,
         dsns: Mapping[str, str],
-        registries: RegistryFactory = sandbox_registry,
+        registries: RegistryFactory = provider_registry,
     ) -> None:
         self.regions = {region: WorkerRegion(shared, region, dsn, registries) for region, dsn in dsns.items()}
 

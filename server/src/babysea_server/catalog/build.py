@@ -1,7 +1,7 @@
 """From the files' tables to models and providers, with every fault told."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -46,8 +46,14 @@ COMMON_FIELDS = (
 )
 
 
-def build(sources: Sources, markup: Markup, faults: Faults) -> tuple[dict[str, Model], dict[str, Provider]]:
-    """All models and providers that could be built; the rest is in `faults`."""
+def build(
+    sources: Sources, markup: Markup, faults: Faults, joined: Collection[str] = ()
+) -> tuple[dict[str, Model], dict[str, Provider]]:
+    """All models and providers that could be built; the rest is in `faults`.
+
+    Args:
+        joined: optional providers that stand at the end of the order of each model they serve.
+    """
     providers: dict[str, Provider] = {}
     for provider_id, entry in sources.providers.items():
         provider = shaped(entry.data, ProviderSource, entry, provider_id, "", faults)
@@ -58,14 +64,15 @@ def build(sources: Sources, markup: Markup, faults: Faults) -> tuple[dict[str, M
     models: dict[str, Model] = {}
     for identifier, entry in sources.models.items():
         before = len(faults.lines)
-        model = _model(identifier, entry, sources, markup, faults)
+        model = _model(identifier, entry, sources, markup, faults, joined)
         if model is not None:
             models[identifier] = model
             if len(faults.lines) == before:  # else most of what the checks found would follow from that
                 check_model(model, sources.providers, entry, faults)
     _check_names(models, sources, faults)
     _check_markup(markup, models, sources.providers, faults)
-    return models, providers
+    shown = {id: provider for id, provider in providers.items() if not provider.optional or id in joined}
+    return models, shown
 
 
 def _provider(provider_id: str, source: ProviderSource) -> Provider:
@@ -75,23 +82,27 @@ def _provider(provider_id: str, source: ProviderSource) -> Provider:
         description=source.description,
         website=source.website,
         docs=source.docs,
-        delivery_method=source.delivery_method,
-        cancel_method=source.cancel_method,
-        webhook_verification=source.webhook_verification,
-        api_base=source.api_base,
-        auth=source.auth,
+        optional=source.optional,
         note=source.note,
     )
 
 
-def _model(identifier: str, entry: Entry, sources: Sources, markup: Markup, faults: Faults) -> Model | None:
+def _model(
+    identifier: str,
+    entry: Entry,
+    sources: Sources,
+    markup: Markup,
+    faults: Faults,
+    joined: Collection[str],
+) -> Model | None:
     head = {key: value for key, value in entry.data.items() if key not in ("fields", "providers")}
     source = shaped(head, ModelSource, entry, identifier, "", faults)
     fields = _fields(identifier, entry, sources.fields, faults)
     providers = _provider_models(identifier, entry, faults)
     if source is None:
         return None
-    order = source.provider_order
+    named = source.provider_order
+    order = (*named, *(name for name in providers if name in joined and name not in named))
     factor = markup.factor(identifier, order)
     tiers = multiplied(source.pricing_tiers, factor)
     assert isinstance(tiers, Mapping)
@@ -196,6 +207,7 @@ def _provider_models(identifier: str, entry: Entry, faults: Faults) -> dict[str,
                 params=source.params,
                 ratio_map=source.ratio_map,
                 value_map=source.value_map,
+                formats=source.formats,
                 fixed_params=_plain(source.fixed_params),
                 limits=source.limits,
                 partial=source.partial,

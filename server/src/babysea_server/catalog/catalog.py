@@ -1,7 +1,7 @@
 """The catalog in memory: look-ups by identifier, and loading it from its files."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from babysea_server.catalog.build import build
@@ -73,15 +73,25 @@ class Catalog:
         return model
 
 
-def load_catalog(overrides: Path | None = None, markup: Markup | None = None) -> Catalog:
+def load_catalog(
+    overrides: Path | None = None,
+    markup: Markup | None = None,
+    *,
+    packages: Iterable[Path] = (),
+    joined: Collection[str] = (),
+) -> Catalog:
     """The catalog from the server's own files, the operator's directory laid over them, and the markup.
+
+    Args:
+        packages: directories of the same layout that provider packages bring along.
+        joined: optional providers that the operator configured.
 
     Raises:
         CatalogError: with all faults at once.
     """
     faults = Faults()
-    sources = read_sources(overrides, faults)
-    models, providers = build(sources, markup or Markup(), faults)
+    sources = read_sources(overrides, faults, packages)
+    models, providers = build(sources, markup or Markup(), faults, joined)
     if faults.lines:
         raise CatalogError(faults.lines)
     return Catalog(models, providers)

@@ -29,6 +29,20 @@ def admits(provider: ProviderModel, inputs: Mapping[str, Any], model: Model) -> 
     return not any(matches(condition, inputs, model.fields) for condition in provider.excludes)
 
 
+def expresses(provider: ProviderModel, inputs: Mapping[str, Any], model: Model) -> bool:
+    """Whether this provider has a parameter for everything that these inputs ask for.
+
+    What it has none for may stay at its default, which is what happens anyway. A provider without any `params` takes
+    our own names.
+    """
+    return not provider.params or all(
+        name in provider.params
+        or (provider.partial and name in provider.limits)
+        or value == (1 if name == "generation_output_number" else model.fields[name].default)
+        for name, value in inputs.items()
+    )
+
+
 def _within(limit: object, value: Any, spec: FieldSpec) -> bool:
     if limit == "many" or limit is True:
         return True

@@ -12,7 +12,7 @@ import jsonschema_rs
 import msgspec
 
 from babysea_server.catalog import refusals
-from babysea_server.catalog.limits import admits, matches
+from babysea_server.catalog.limits import admits, expresses, matches
 from babysea_server.catalog.pricing import quote
 from babysea_server.catalog.schema import PROVIDER_ORDER, compile_body
 from babysea_server.catalog.types import FieldSpec, Model
@@ -147,4 +147,6 @@ def _eligible(model: Model, order: tuple[str, ...] | None, inputs: Mapping[str, 
     if not eligible:
         able = [name for name in model.provider_ids if admits(model.providers[name], inputs, model)]
         raise refusals.no_provider(model, asked, able)
-    return eligible
+    # A failover must not change what a request means: who can be told all of it goes without those who cannot.
+    exact = tuple(name for name in eligible if expresses(model.providers[name], inputs, model))
+    return exact or eligible

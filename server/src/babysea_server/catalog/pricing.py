@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from babysea_server.catalog.types import Model
+from babysea_server.catalog.types import Model, Price
 from babysea_server.kit.money import MICROS_PER_CREDIT, round_micros
 
 #: Clips are drawn at 24 frames per second where a request counts frames and names no other rate.
@@ -57,6 +57,34 @@ def quote(model: Model, inputs: Mapping[str, Any]) -> Quote:
         if len(model.compiled.quotes) < _QUOTES_REMEMBERED:
             model.compiled.quotes[priced] = known
     return known
+
+
+def operator_cost(
+    model: Model, provider_id: str, inputs: Mapping[str, Any], *, seconds: float | None = None
+) -> int | None:
+    """What a request costs the operator at a provider, in micro-dollars; None where its price is not known.
+
+    Args:
+        seconds: the measured length, where it follows the source clip.
+    """
+    offer = model.providers.get(provider_id)
+    if offer is None or offer.usd is None:
+        return None
+    number = inputs.get("generation_output_number", 1)
+    rate = _tier(offer.usd, inputs) * MICROS_PER_CREDIT * number
+    if model.pricing_unit == "generation":
+        return round_micros(rate)
+    return round_micros(rate * (Decimal(_seconds(model, inputs)) if seconds is None else Decimal(seconds)))
+
+
+def _tier(price: Price, inputs: Mapping[str, Any]) -> Decimal:
+    """The figure for these inputs; the dearest where none is theirs."""
+    if not isinstance(price, Mapping):
+        return price
+    resolution, quality = inputs.get("generation_resolution", ""), inputs.get("generation_quality", "")
+    sound = "audio" if inputs.get("generation_generate_audio") else "noaudio"
+    keys = (f"{resolution}_{sound}", resolution, quality, sound)
+    return next((price[key] for key in keys if key in price), max(price.values()))
 
 
 def _quote(model: Model, inputs: Mapping[str, Any]) -> Quote:

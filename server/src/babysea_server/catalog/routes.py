@@ -8,7 +8,7 @@ import msgspec
 
 from babysea_server.catalog.catalog import Catalog
 from babysea_server.catalog.estimate import estimate
-from babysea_server.catalog.types import Media, Model, Price, Provider
+from babysea_server.catalog.types import Media, Model, Price, Provider, Traits
 from babysea_server.catalog.wire import (
     LibraryModel,
     LibraryModelSchema,
@@ -29,6 +29,7 @@ class CatalogRoutes:
         catalog: what is on offer.
         balance: an account's balance in micro-credits.
         provider_available: whether a provider can be used now.
+        traits: how each provider is worked with, as its adapter tells; absent ones are polled.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class CatalogRoutes:
         catalog: Catalog,
         balance: Callable[[UUID], Awaitable[int]],
         provider_available: Callable[[str], bool],
+        traits: Mapping[str, Traits],
     ) -> None:
+        self._traits = traits
         self._catalog = catalog
         self._balance = balance
         self._provider_available = provider_available
@@ -51,7 +54,7 @@ class CatalogRoutes:
 
     async def library_providers(self, _call: Call) -> Reply:
         """`GET /v1/library/providers`."""
-        data = library_providers_data(self._catalog, self._provider_available)
+        data = library_providers_data(self._catalog, self._provider_available, self._traits)
         return Reply(data)
 
     async def library_models(self, _call: Call) -> Reply:
@@ -65,9 +68,14 @@ def library_models_data(catalog: Catalog) -> LibraryModelsData:
     return LibraryModelsData(models_total=len(models), models=models)
 
 
-def library_providers_data(catalog: Catalog, available: Callable[[str], bool]) -> LibraryProvidersData:
+def library_providers_data(
+    catalog: Catalog, available: Callable[[str], bool], traits: Mapping[str, Traits]
+) -> LibraryProvidersData:
     """Every provider, alphabetically, with the number of its models on offer."""
-    providers = [_provider(provider, catalog, available) for provider in catalog.providers.values()]
+    providers = [
+        _provider(provider, catalog, available, traits.get(provider.id, Traits("polling")))
+        for provider in catalog.providers.values()
+    ]
     return LibraryProvidersData(providers_total=len(providers), providers=providers)
 
 
@@ -108,7 +116,9 @@ def _model(model: Model) -> LibraryModel:
     )
 
 
-def _provider(provider: Provider, catalog: Catalog, available: Callable[[str], bool]) -> LibraryProvider:
+def _provider(
+    provider: Provider, catalog: Catalog, available: Callable[[str], bool], traits: Traits
+) -> LibraryProvider:
     models = [model for model in catalog.models.values() if provider.id in model.provider_ids]
     kinds: tuple[Media, ...] = ("image", "video")
     return LibraryProvider(
@@ -119,9 +129,9 @@ def _provider(provider: Provider, catalog: Catalog, available: Callable[[str], b
         provider_docs=provider.docs,
         provider_status="available" if available(provider.id) else "unavailable",
         babysea_implementation=ProviderImplementation(
-            delivery_method=provider.delivery_method,
-            cancel_method=provider.cancel_method,
-            webhook_verification=provider.webhook_verification,
+            delivery_method=traits.delivery,
+            cancel_method=traits.cancel,
+            webhook_verification=traits.verification,
             supported_media_types=[kind for kind in kinds if any(model.media == kind for model in models)],
             supported_models_total=len(models),
         ),

@@ -4,7 +4,7 @@ A fault never stops the reading: all of them are collected and told together.
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -28,13 +28,9 @@ class ProviderSource(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     name: str
     description: str
-    delivery_method: Literal["webhook_with_polling", "synchronous", "polling"]
     website: str | None = None
     docs: str | None = None
-    api_base: str | None = None
-    auth: str | None = None
-    cancel_method: Literal["prediction_cancel_api", "queue_cancel_api"] | None = None
-    webhook_verification: Literal["hmac_sha256", "ed25519"] | None = None
+    optional: bool = False
     note: str | None = None
 
 
@@ -83,6 +79,7 @@ class ProviderModelSource(msgspec.Struct, forbid_unknown_fields=True, frozen=Tru
     params: dict[str, str] = {}
     ratio_map: dict[str, str | dict[str, str]] = {}
     value_map: dict[str, dict[str, str | int | float | bool]] = {}
+    formats: dict[str, str] = {}
     fixed_params: dict[str, Any] = {}
     limits: dict[str, bool | int | str | list[str | int]] = {}
     partial: bool = False
@@ -146,10 +143,12 @@ class Sources:
     """By identifier."""
 
 
-def read_sources(overrides: Path | None, faults: Faults) -> Sources:
-    """Read the server's own files, then the operator's over them."""
+def read_sources(overrides: Path | None, faults: Faults, packages: Iterable[Path] = ()) -> Sources:
+    """Read the server's own files, then those of provider packages, then the operator's over them."""
     sources = Sources()
     _read_directory(DATA_DIR, sources, faults, "")
+    for directory in packages:
+        _read_directory(directory, sources, faults, f"{directory}/")
     if overrides is not None:
         if overrides.is_dir():
             _read_directory(overrides, sources, faults, f"{overrides}/")

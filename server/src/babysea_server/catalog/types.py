@@ -53,6 +53,8 @@ class ProviderModel:
     """Our field name to the provider's parameter."""
     ratio_map: Mapping[str, Any]
     value_map: Mapping[str, Mapping[str, Any]]
+    formats: Mapping[str, str]
+    """Our field name to how its value is spelled, e.g. `{}s` for seconds as text."""
     fixed_params: Mapping[str, Any]
     limits: Mapping[str, Any]
     partial: bool
@@ -66,19 +68,27 @@ class ProviderModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Traits:
+    """How a provider is worked with, told by its adapter.
+
+    `verification` is None where callbacks are confirmed by asking the provider, or where there are none.
+    """
+
+    delivery: Literal["webhook_with_polling", "synchronous", "polling"]
+    cancel: Literal["prediction_cancel_api", "queue_cancel_api"] | None = None
+    verification: Literal["hmac_sha256", "ed25519"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
-    """One inference provider."""
+    """One inference provider. An `optional` one is shown and used only where the operator configured it."""
 
     id: str
     name: str
     description: str
     website: str | None
     docs: str | None
-    delivery_method: Literal["webhook_with_polling", "synchronous", "polling"]
-    cancel_method: Literal["prediction_cancel_api", "queue_cancel_api"] | None
-    webhook_verification: Literal["hmac_sha256", "ed25519"] | None
-    api_base: str | None = None
-    auth: str | None = None
+    optional: bool = False
     note: str | None = None
 
 

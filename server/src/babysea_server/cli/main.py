@@ -26,13 +26,14 @@ from babysea_server.cli.common import (
 )
 from babysea_server.cli.keys import keys_app
 from babysea_server.cli.ledger import credits_app, ledger_app
+from babysea_server.cli.providers import providers_app
 from babysea_server.contract.operations import operations_table
 from babysea_server.db.cluster import Cluster
 from babysea_server.processes.faults import AlreadyRunningError, StartError, StoppedError
 from babysea_server.processes.listening import listening_socket
 from babysea_server.processes.stopping import Stop, is_supervised, report_failure, report_ready
 from babysea_server.processes.supervisor import Supervisor
-from babysea_server.settings import REGIONS, Settings, describe
+from babysea_server.settings import REGIONS, Settings, SettingsError, describe
 
 app = typer.Typer(
     name="babysea-server",
@@ -44,6 +45,7 @@ app.add_typer(accounts_app, name="accounts")
 app.add_typer(keys_app, name="keys")
 app.add_typer(credits_app, name="credits")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(providers_app, name="providers")
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option("--port", help="Port to listen on; 0 takes a free one.")]
@@ -161,8 +163,8 @@ def openapi(
     as_json: AsJson = False,
 ) -> None:
     """Print the OpenAPI document of a region, or the table of all operations."""
-    from babysea_server.app.shared import openapi_documents
-    from babysea_server.catalog.catalog import CatalogError, load_catalog
+    from babysea_server.app.shared import catalog_of, openapi_documents
+    from babysea_server.catalog.catalog import CatalogError
 
     settings = read_settings(data_dir, config)
     if operations:
@@ -174,8 +176,8 @@ def openapi(
         return
     chosen = check_region(settings, region)
     try:
-        catalog = load_catalog(None if settings.catalog_dir is None else Path(settings.catalog_dir))
-    except CatalogError as error:
+        catalog = catalog_of(settings)
+    except (CatalogError, SettingsError) as error:
         fail(str(error))
     document = openapi_documents(settings, catalog, [chosen])[chosen]
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")

@@ -1,15 +1,27 @@
 """One generation's run: from its claim to its settlement, over as many providers as it takes."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Literal
+from uuid import UUID
 
 import msgspec
 import structlog
 
-from babysea_server import errors
 from babysea_server.catalog.catalog import Catalog
+from babysea_server.catalog.pricing import operator_cost
+from babysea_server.execution.attempt import (
+    Announcements,
+    Attempt,
+    Defeat,
+    Success,
+    not_negative,
+    resolution,
+    until,
+)
+from babysea_server.execution.collect import Collector
 from babysea_server.execution.lease import Lease, LeaseLostError
 from babysea_server.execution.types import (
     AcceptedAttempt,
@@ -24,35 +36,30 @@ from babysea_server.execution.verdict import FailedAttempt, goes_on, verdict
 from babysea_server.execution.writes import Writes
 from babysea_server.kit.clock import Clock
 from babysea_server.kit.ids import uuid7
-from babysea_server.outputs.ingest import StoredOutput, keep
-from babysea_server.outputs.media import BadOutputError
-from babysea_server.outputs.store import ObjectStore, StorageError
-from babysea_server.providers.base import (
-    Accepted,
-    Failure,
-    Finished,
-    Job,
-    NotFound,
-    Refused,
-    Running,
-)
-from babysea_server.providers.runner import Cancellation, OutputUnavailableError, Runner
+from babysea_server.outputs.store import ObjectStore
+from babysea_server.providers.base import Accepted, Failure, Finished, Job, NotFound, Refused, Running
+from babysea_server.providers.runner import Cancellation, Runner
 
 _log = structlog.get_logger(__name__)
 
-#: Polling starts at what the provider says and grows up to this.
+#: Polling starts at what the provider says and grows up to this; one that calls back is asked for safety only.
 _POLL_MAX_S = {"image": 3.0, "video": 10.0}
+_POLL_MAX_CALLED_BACK_S = {"image": 15.0, "video": 30.0}
 _POLL_GROWTH = 1.4
 #: Whatever a provider says, it is not asked more often.
 _POLL_MIN_S = 0.05
 #: A busy provider that says how soon it is free is asked once more, if that is soon. Short enough for a graceful
 #: stop to wait for it.
 _RETRY_AFTER_MAX_S = 5.0
-_OUTPUT_MAX = {"image": 64 * 1024 * 1024, "video": 1024 * 1024 * 1024}
-_MESSAGE_MAX = 500
-#: How long a store that is away is waited for at least, and how often it is tried.
-_STORAGE_PATIENCE_S = 60.0
-_STORAGE_PAUSE_S = 5.0
+
+
+#: Which of the providers that may be asked next is; they come in order of preference, at least one.
+Chooser = Callable[[Sequence[str]], Awaitable[str]]
+
+
+async def first(candidates: Sequence[str]) -> str:
+    """The first, however it does."""
+    return candidates[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +72,11 @@ class RunParts:
     catalog: Catalog
     clock: Clock
     lease: Lease
-    attempt_timeout_s: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """The attempt under way."""
-
-    record: AttemptRecord
-    job: Job
-    ends_at: float
-    """Monotonic time of its deadline."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Success:
-    attempt: _Attempt
-    finished: Finished
-    outputs: Sequence[StoredOutput]
-
-
-@dataclass(frozen=True, slots=True)
-class _Defeat:
-    attempt: _Attempt
-    refused: Refused
+    choose: Chooser
+    announcements: Announcements
+    callback_url: Callable[[str, UUID], str | None]
+    """Where a provider may announce the end of an attempt."""
+    attempt_timeout_s: Mapping[str, float]
 
 
 class Run:
@@ -103,8 +91,15 @@ class Run:
         self._parts = parts
         self._holding = False
         self._stopping = False
-        self._storing = False
         self._dropped = False
+        self._collector = Collector(
+            parts.runner,
+            parts.store,
+            parts.clock,
+            generation_id=claim.id,
+            created_at=claim.created_at,
+            still_wanted=self._still_wanted,
+        )
         self._log = _log.bind(generation_id=str(claim.id), model=claim.model)
 
     @property
@@ -127,7 +122,7 @@ class Run:
         Returns whether the task may be cancelled now; else the run ends by itself as soon as it may.
         """
         self._dropped = True
-        return not (self._holding or self._storing)
+        return not (self._holding or self._collector.storing)
 
     async def execute(self) -> None:
         """Run to the end.
@@ -138,7 +133,7 @@ class Run:
         """
         records = self._claim.attempts
         failed = [
-            FailedAttempt(record.provider, record.failure, record.error_code)
+            self._failed(record.provider, record.failure, record.error_code)
             for record in records
             if record.outcome == "failed" and record.failure is not None
         ]
@@ -149,43 +144,43 @@ class Run:
             return await self._fail(failed, dropped)
         result = None if opened is None else await self._resume(self._attempt(opened))
         while True:
-            if isinstance(result, _Success):
+            if isinstance(result, Success):
                 return await self._succeed(result)
             if result is not None:
-                ended = FailedAttempt(
-                    result.attempt.record.provider, result.refused.failure, result.refused.code
-                )
+                refused = result.refused
+                ended = self._failed(result.attempt.record.provider, refused.failure, refused.code)
                 failed.append(ended)
-                if not goes_on(ended) or self._next_provider(failed) is None:
-                    return await self._fail(failed, _resolution(result))
+                if not goes_on(ended) or not self._untried(failed):
+                    return await self._fail(failed, resolution(result))
                 await self._resolve(result)
-            provider = self._next_provider(failed)
-            if provider is None:
+            untried = self._untried(failed)
+            if not untried:
                 return await self._fail(failed, None)
             order += 1
-            result = await self._try(provider, order)
+            result = await self._try(await self._choose(untried), order)
 
     # ------------------------------------------------------------------------------- one attempt
 
-    async def _try(self, provider: str, order: int) -> "_Success | _Defeat":
+    async def _try(self, provider: str, order: int) -> Success | Defeat:
         """Open an attempt, submit once, and see it through."""
-        self._parts.lease.check()
-        record = AttemptRecord(
-            id=self._claim.prediction_id if order == 1 else uuid7(),
-            attempt_order=order,
-            provider=provider,
-            outcome="pending",
-            upstream_id=None,
-            upstream=None,
-            failure=None,
-            error_code=None,
-            age_s=0.0,
-        )
-        attempt = self._attempt(record)
-        await self._open(attempt)
-        return await self._see_through(attempt, await self._submit(attempt))
+        async with self._parts.runner.place(provider):
+            self._parts.lease.check()
+            record = AttemptRecord(
+                id=self._claim.prediction_id if order == 1 else uuid7(),
+                attempt_order=order,
+                provider=provider,
+                outcome="pending",
+                upstream_id=None,
+                upstream=None,
+                failure=None,
+                error_code=None,
+                age_s=0.0,
+            )
+            attempt = self._attempt(record)
+            await self._open(attempt)
+            return await self._see_through(attempt, await self._submit(attempt))
 
-    async def _open(self, attempt: _Attempt) -> None:
+    async def _open(self, attempt: Attempt) -> None:
         """Have the attempt in the database, under a lease and a generation that are still good."""
         self._holding = True
         record = attempt.record
@@ -199,12 +194,13 @@ class Run:
                 attempt_order=record.attempt_order,
                 provider=record.provider,
                 adapter=self._parts.runner.adapter_name(record.provider),
+                estimated_cost=operator_cost(attempt.job.model, record.provider, self._claim.inputs),
             )
         )
         if not opened:
             raise LeaseLostError
 
-    async def _submit(self, attempt: _Attempt) -> Accepted | Finished | Refused:
+    async def _submit(self, attempt: Attempt) -> Accepted | Finished | Refused:
         """Buy once. Runs without interruption, and persists an upstream id before it returns."""
         self._parts.lease.check()
         if self._dropped:
@@ -227,7 +223,7 @@ class Run:
             await self._persist(attempt, answer)
         return answer
 
-    async def _reconcile(self, attempt: _Attempt, lost: Refused) -> Accepted | Refused:
+    async def _reconcile(self, attempt: Attempt, lost: Refused) -> Accepted | Refused:
         found = await self._parts.runner.reconcile(attempt.job)
         if isinstance(found, Accepted):
             return found
@@ -235,7 +231,7 @@ class Run:
             return Refused(Failure.NEVER_SENT, f"{lost.message}; the provider does not have the job")
         return lost
 
-    async def _persist(self, attempt: _Attempt, accepted: Accepted) -> None:
+    async def _persist(self, attempt: Attempt, accepted: Accepted) -> None:
         standing = await self._parts.writes.accept(
             AcceptedAttempt(
                 attempt_id=attempt.record.id,
@@ -254,14 +250,18 @@ class Run:
         raise LeaseLostError
 
     async def _leave(
-        self, attempt: _Attempt, outcome: Literal["cancelled", "discarded"], *, cost: int | None = None
+        self, attempt: Attempt, outcome: Literal["cancelled", "discarded"], *, cost: int | None = None
     ) -> None:
         """End an attempt whose generation ended without it."""
         end = ResolvedAttempt(attempt.record.id, outcome, cost=cost)
         await self._parts.writes.discard(Resolution(self._claim.id, self._claim.fence, end))
 
-    async def _resume(self, attempt: _Attempt) -> "_Success | _Defeat":
+    async def _resume(self, attempt: Attempt) -> Success | Defeat:
         """Take over an open attempt of a worker that is gone. It is never submitted blindly again."""
+        async with self._parts.runner.place(attempt.record.provider, resumed=True):
+            return await self._resume_in_place(attempt)
+
+    async def _resume_in_place(self, attempt: Attempt) -> Success | Defeat:
         record = attempt.record
         if record.upstream_id is not None:
             self._log.info("attempt_resumed", provider=record.provider, upstream_id=record.upstream_id)
@@ -288,94 +288,51 @@ class Run:
             answer = Refused(Failure.OUTCOME_UNKNOWN, "the worker died before the provider's answer was kept")
         return await self._see_through(attempt, answer)
 
-    async def _see_through(
-        self, attempt: _Attempt, answer: Accepted | Finished | Refused
-    ) -> "_Success | _Defeat":
-        if isinstance(answer, Accepted):
-            answer = await self._wait(attempt, answer)
+    async def _see_through(self, attempt: Attempt, answer: Accepted | Finished | Refused) -> Success | Defeat:
+        ticket = answer if isinstance(answer, Accepted) else None
+        if ticket is not None:
+            answer = await self._wait(attempt, ticket)
         if isinstance(answer, Refused):
-            return _Defeat(attempt, answer)
-        return await self._collect(attempt, answer)
-
-    async def _wait(self, attempt: _Attempt, ticket: Accepted) -> Finished | Refused:
-        """Poll with growing pauses until the job ends or its time is up."""
-        clock = self._parts.clock
-        pause = ticket.poll_after_s
-        while True:
-            await clock.sleep(max(0.0, min(pause, attempt.ends_at - clock.monotonic())))
-            answer = await self._parts.runner.poll(attempt.job, ticket)
-            if not isinstance(answer, Running):
-                return answer
-            if clock.monotonic() >= attempt.ends_at:
-                asked = await self._parts.runner.cancel(attempt.job, ticket)
-                stopped = asked is Cancellation.CONFIRMED
-                ending = "it confirmed that it stopped" if stopped else "it did not confirm that it stopped"
-                return Refused(Failure.TIMED_OUT, f"too slow; {ending}")
-            suggested = answer.poll_after_s
-            pause = (
-                max(suggested, _POLL_MIN_S)
-                if suggested is not None
-                else min(max(pause, 0.25) * _POLL_GROWTH, _POLL_MAX_S[self._claim.media])
-            )
-
-    async def _collect(self, attempt: _Attempt, finished: Finished) -> "_Success | _Defeat":
-        """Fetch, check and store the outputs at once: upstream links die within minutes."""
-        claim, parts = self._claim, self._parts
-        if not finished.outputs:
-            return _Defeat(
-                attempt,
-                Refused(Failure.BAD_OUTPUT, "success without an output", cost_micro=finished.cost_micro),
-            )
-        stored: list[StoredOutput] = []
-        code = None
+            return Defeat(attempt, answer)
+        assert isinstance(answer, Finished)
         try:
-            for index, output in enumerate(finished.outputs):
-                self._still_wanted()
-                data = await parts.runner.fetch(attempt.job, output, body_max=_OUTPUT_MAX[claim.media])
-                stored.append(await self._keep(attempt, index, data))
-            self._still_wanted()
-            return _Success(attempt, finished, stored)
+            return await self._collector.collect(attempt, answer, ticket)
         except (LeaseLostError, asyncio.CancelledError):
-            await self._throw_away(stored)
             if self._dropped:
-                await self._leave(attempt, "discarded", cost=_not_negative(finished.cost_micro))
+                await self._leave(attempt, "discarded", cost=not_negative(answer.cost_micro))
             raise
-        except (OutputUnavailableError, BadOutputError) as error:
-            message = str(error)
-        except StorageError as error:
-            message, code = str(error), errors.STORAGE_ERROR.code
-        await self._throw_away(stored)
-        return _Defeat(attempt, Refused(Failure.BAD_OUTPUT, message, code, cost_micro=finished.cost_micro))
 
-    async def _keep(self, attempt: _Attempt, index: int, data: bytes) -> StoredOutput:
-        """Store one output; a store that is away is waited for, because the output has been paid."""
-        clock = self._parts.clock
-        give_up_at = max(attempt.ends_at, clock.monotonic() + _STORAGE_PATIENCE_S)
-        while True:
-            # Interrupted halfway, it could not be told whether there is a file to be deleted.
-            self._storing = True
-            try:
-                return await keep(
-                    self._parts.store,
-                    generation_id=self._claim.id,
-                    created_at=self._claim.created_at,
-                    index=index,
-                    data=data,
-                    media=self._claim.media,
-                    clock=clock,
+    async def _wait(self, attempt: Attempt, ticket: Accepted) -> Finished | Refused:
+        """Poll with growing pauses until the job ends or its time is up; at once when the provider calls back."""
+        clock, job = self._parts.clock, attempt.job
+        longest = _POLL_MAX_S if job.callback_url is None else _POLL_MAX_CALLED_BACK_S
+        pause = ticket.poll_after_s
+        with self._parts.announcements.awaited(attempt.record.id) as announced:
+            while True:
+                sleep = clock.sleep(max(0.0, min(pause, attempt.ends_at - clock.monotonic())))
+                await (sleep if job.callback_url is None else until(announced, sleep))
+                answer = await self._parts.runner.poll(job, ticket)
+                if not isinstance(answer, Running):
+                    return answer
+                if clock.monotonic() >= attempt.ends_at:
+                    return await self._give_up(attempt, ticket)
+                suggested = answer.poll_after_s
+                pause = (
+                    max(suggested, _POLL_MIN_S)
+                    if suggested is not None
+                    else min(max(pause, 0.25) * _POLL_GROWTH, longest[self._claim.media])
                 )
-            except StorageError as error:
-                self._log.warning("output_not_stored", error=str(error))
-                if clock.monotonic() >= give_up_at:
-                    raise
-            finally:
-                self._storing = False
-            self._still_wanted()
-            await clock.sleep(_STORAGE_PAUSE_S)
+
+    async def _give_up(self, attempt: Attempt, ticket: Accepted) -> Refused:
+        """The job has had its time: ask the provider to stop. What it makes all the same is not looked at."""
+        asked = await self._parts.runner.cancel(attempt.job, ticket)
+        stopped = asked is Cancellation.CONFIRMED
+        ending = "it confirmed that it stopped" if stopped else "it did not confirm that it stopped"
+        return Refused(Failure.TIMED_OUT, f"too slow; {ending}")
 
     # ------------------------------------------------------------------------------- the end
 
-    async def _succeed(self, success: _Success) -> None:
+    async def _succeed(self, success: Success) -> None:
         finished, record = success.finished, success.attempt.record
         seconds = sum(output.seconds or 0.0 for output in success.outputs)
         predict = finished.predict_seconds
@@ -384,14 +341,14 @@ class Run:
             account_id=self._claim.account_id,
             fence=self._claim.fence,
             status="succeeded",
-            attempt=ResolvedAttempt(record.id, "used", cost=_not_negative(finished.cost_micro)),
+            attempt=ResolvedAttempt(record.id, "used", cost=self._cost(success, seconds)),
             provider=record.provider,
             outputs=success.outputs,
             seconds=seconds if self._claim.measured else None,
-            predict_ms=_not_negative(None if predict is None else round(predict * 1000)),
+            predict_ms=not_negative(None if predict is None else round(predict * 1000)),
         )
         if not await self._settle(settlement):
-            await self._throw_away(success.outputs)
+            await self._collector.throw_away(success.outputs)
             raise LeaseLostError
 
     async def _fail(self, failed: Sequence[FailedAttempt], attempt: ResolvedAttempt | None) -> None:
@@ -415,33 +372,52 @@ class Run:
             self._log.debug("generation_settled", status=settlement.status, error_code=settlement.error_code)
         return settled
 
-    async def _resolve(self, defeat: _Defeat) -> None:
+    async def _resolve(self, defeat: Defeat) -> None:
         """End an attempt after which the next provider is asked."""
         self._holding = True
-        resolution = Resolution(self._claim.id, self._claim.fence, _resolution(defeat))
-        if not await self._parts.writes.resolve(resolution):
+        ended = Resolution(self._claim.id, self._claim.fence, resolution(defeat))
+        if not await self._parts.writes.resolve(ended):
             raise LeaseLostError
         self._safe()
 
-    async def _throw_away(self, outputs: Sequence[StoredOutput]) -> None:
-        """Delete files that no generation names; what cannot be deleted now is only a file too many."""
-        if outputs:
-            try:
-                await self._parts.store.delete([output.key for output in outputs])
-            except StorageError as error:
-                self._log.warning("outputs_not_deleted", files=len(outputs), error=str(error))
-
     # ------------------------------------------------------------------------------- small parts
 
-    def _attempt(self, record: AttemptRecord) -> _Attempt:
-        claim = self._claim
-        job = Job(record.id, record.provider, self._parts.catalog.all_models[claim.model], claim.inputs)
-        budget = self._parts.attempt_timeout_s[claim.media] - record.age_s
-        return _Attempt(record, job, self._parts.clock.monotonic() + budget)
+    def _attempt(self, record: AttemptRecord) -> Attempt:
+        claim, parts = self._claim, self._parts
+        timeout_s = parts.attempt_timeout_s[claim.media]
+        job = Job(
+            record.id,
+            record.provider,
+            parts.catalog.all_models[claim.model],
+            claim.inputs,
+            opened_at=parts.clock.now() - timedelta(seconds=record.age_s),
+            timeout_s=timeout_s,
+        )
+        if parts.runner.calls_back(job):
+            job = replace(job, callback_url=parts.callback_url(record.provider, record.id))
+        return Attempt(record, job, parts.clock.monotonic() + timeout_s - record.age_s)
 
-    def _next_provider(self, failed: Sequence[FailedAttempt]) -> str | None:
+    def _failed(self, provider: str, failure: Failure, code: str | None) -> FailedAttempt:
+        again = failure is Failure.OUTCOME_UNKNOWN and self._parts.runner.buys_after_unknown(provider)
+        return FailedAttempt(provider, failure, code, buys_again=again)
+
+    def _untried(self, failed: Sequence[FailedAttempt]) -> list[str]:
         tried = {attempt.provider for attempt in failed}
-        return next((name for name in self._claim.provider_order if name not in tried), None)
+        return [name for name in self._claim.provider_order if name not in tried]
+
+    async def _choose(self, untried: Sequence[str]) -> str:
+        """The provider to ask next: one that does well, and with room for the job, where there is one."""
+        roomy = [name for name in untried if self._parts.runner.has_room(name)]
+        return await self._parts.choose(roomy or untried)
+
+    def _cost(self, success: Success, seconds: float) -> int | None:
+        """What the used attempt cost the operator: as told, else by the provider's price."""
+        told = not_negative(success.finished.cost_micro)
+        if told is not None:
+            return told
+        measured = seconds if self._claim.measured else None
+        job = success.attempt.job
+        return operator_cost(job.model, job.provider_id, job.inputs, seconds=measured)
 
     def _still_wanted(self) -> None:
         """Before the next piece of work on an output.
@@ -457,21 +433,3 @@ class Run:
         self._holding = False
         if self._stopping or self._dropped:
             raise asyncio.CancelledError
-
-
-def _resolution(defeat: _Defeat) -> ResolvedAttempt:
-    refused = defeat.refused
-    # A provider's words: whatever PostgreSQL cannot keep in a text would refuse the whole record.
-    message = refused.message.encode("utf-8", "replace").decode().replace("\0", "")
-    return ResolvedAttempt(
-        defeat.attempt.record.id,
-        "failed",
-        refused.failure,
-        refused.code,
-        message[:_MESSAGE_MAX],
-        _not_negative(refused.cost_micro),
-    )
-
-
-def _not_negative(value: int | None) -> int | None:
-    return None if value is None else max(0, value)

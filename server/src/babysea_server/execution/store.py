@@ -137,11 +137,12 @@ async def claim(db: Database, worker_id: UUID, limit: int) -> list[Claim]:
 _OPEN = """
 WITH asked AS (
     SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::text[], $7::smallint[], $8::text[],
-                         $9::text[])
-        AS u (id, generation_id, account_id, fence, model, attempt_order, provider, adapter)
+                         $9::text[], $10::bigint[])
+        AS u (id, generation_id, account_id, fence, model, attempt_order, provider, adapter, estimated_cost)
 ), opened AS (
     INSERT INTO attempts (id, generation_id, account_id, model, attempt_order, provider, adapter, estimated_cost)
-    SELECT u.id, u.generation_id, u.account_id, u.model, u.attempt_order, u.provider, u.adapter, g.reserved
+    SELECT u.id, u.generation_id, u.account_id, u.model, u.attempt_order, u.provider, u.adapter,
+           coalesce(u.estimated_cost, g.reserved)
     FROM asked u JOIN generations g ON g.id = u.generation_id
     WHERE g.worker_id = $1 AND g.fence = u.fence AND g.status IN ('pending', 'processing')
     ON CONFLICT (id) DO NOTHING RETURNING id
@@ -165,6 +166,7 @@ async def open_attempts(db: Database, worker_id: UUID, attempts: Sequence[OpenAt
         [attempt.attempt_order for attempt in attempts],
         [attempt.provider for attempt in attempts],
         [attempt.adapter for attempt in attempts],
+        [attempt.estimated_cost for attempt in attempts],
     )
     opened = {row["id"] for row in rows}
     return [attempt.attempt_id in opened for attempt in attempts]

@@ -56,6 +56,8 @@ class OpenAttempt:
     attempt_order: int
     provider: str
     adapter: str
+    estimated_cost: int | None = None
+    """What it costs the operator in micro-credits, where the catalog knows; else the customer's price."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,11 +54,15 @@ RULES: Mapping[Failure, Rule] = {
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """How one attempt ended, as the verdict needs it. `code` narrows the customer's error."""
+    """How one attempt ended, as the verdict needs it.
+
+    `code` narrows the customer's error. `buys_again` is the operator's choice after an unknown outcome.
+    """
 
     provider: str
     failure: Failure
     code: str | None = None
+    buys_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,9 @@ def goes_on(failed: FailedAttempt) -> bool:
 
     Storage that fails is ours, not the provider's: another purchase would meet the same storage.
     """
-    return RULES[failed.failure].next_provider and failed.code != errors.STORAGE_ERROR.code
+    if failed.code == errors.STORAGE_ERROR.code:
+        return False
+    return RULES[failed.failure].next_provider or failed.buys_again
 
 
 def verdict(failed: Sequence[FailedAttempt]) -> Verdict:

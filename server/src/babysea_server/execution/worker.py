@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
@@ -15,10 +15,11 @@ from babysea_server.catalog.catalog import Catalog
 from babysea_server.db.pool import Database, DatabaseUnavailableError, fault_of
 from babysea_server.execution import store
 from babysea_server.execution.abandoned import end_abandoned_attempts
+from babysea_server.execution.attempt import Announcements
 from babysea_server.execution.lease import Lease, LeaseLostError
 from babysea_server.execution.periodic import every
-from babysea_server.execution.run import Run, RunParts
-from babysea_server.execution.wakeup import CANCELED, CHANNEL
+from babysea_server.execution.run import Chooser, Run, RunParts, first
+from babysea_server.execution.wakeup import ANNOUNCED, CANCELED, CHANNEL
 from babysea_server.execution.writes import Writes
 from babysea_server.kit.clock import Clock
 from babysea_server.kit.ids import uuid7
@@ -66,7 +67,12 @@ class Worker:
         catalog: Catalog,
         clock: Clock,
         settings: WorkerSettings,
+        choose: Chooser = first,
+        callback_url: Callable[[str, UUID], str | None] = lambda _provider, _attempt: None,
     ) -> None:
+        self._choose = choose
+        self._callback_url = callback_url
+        self._announcements = Announcements()
         self._db = db
         self._runner = runner
         self._store = store
@@ -89,7 +95,7 @@ class Worker:
 
     def start(self) -> None:
         """Begin in the background; the database may still be away."""
-        listener = self._db.listen([CHANNEL, CANCELED], self._hear)
+        listener = self._db.listen([CHANNEL, CANCELED, ANNOUNCED], self._hear)
         del listener  # closed with the database
         third = self._settings.lease_s / _RENEWALS_PER_LEASE
         self._loops = [
@@ -182,6 +188,9 @@ class Worker:
             catalog=self._catalog,
             clock=self._clock,
             lease=lease,
+            choose=self._choose,
+            announcements=self._announcements,
+            callback_url=self._callback_url,
             attempt_timeout_s=dict(self._settings.attempt_timeout_s),
         )
         self._wake.set()
@@ -277,6 +286,9 @@ class Worker:
     def _hear(self, channel: str, payload: str) -> None:
         if channel == CHANNEL:
             self._wake.set()
+        elif channel == ANNOUNCED:
+            if payload:  # after deafness it is empty; then polling finds what was missed
+                self._announcements.announce(UUID(payload))
         else:
             self._announced.add(payload)
             self._heard.set()

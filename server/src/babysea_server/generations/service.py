@@ -62,7 +62,9 @@ class Generations:
                 errors.INVALID_IDEMPOTENCY_KEY,
                 "Idempotency-Key must be 1 to 255 characters of A-Z a-z 0-9 _ . : -.",
             )
-        chain = self._router.chain(model.identifier, request.eligible_providers)
+        chain = self._router.chain(
+            model.identifier, request.eligible_providers, explicit=request.provider_order is not None
+        )
         fingerprint = b"" if idempotency_key is None else json.fingerprint([media, model.identifier, body])
         admission = await self._admissions.admit(
             self._admission_request(principal, request, chain, idempotency_key, fingerprint)

@@ -3,20 +3,29 @@
 import asyncio
 import hashlib
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 import msgspec
 
 from babysea_server.kit.clock import Clock
+from babysea_server.media.measure import measure
+from babysea_server.media.sniff import sniff
+from babysea_server.media.types import Measure, Media, UnreadableMediaError
 from babysea_server.outputs.keys import output_key
-from babysea_server.outputs.media import BadOutputError, Kind, Measure, Media, measure, sniff
 from babysea_server.outputs.store import ObjectStore, StorageError
+
+OutputKind = Literal["image", "video"]
 
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 MAX_VIDEO_BYTES = 1024 * 1024 * 1024
 
 #: Seconds before the second and the third try at storing.
 _PAUSES_S = (0.25, 1.0)
+
+
+class BadOutputError(Exception):
+    """A provider's file that cannot be an output; the message says why, in a sentence for people."""
 
 
 class StoredOutput(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +50,7 @@ async def keep(
     created_at: datetime,
     index: int,
     data: bytes,
-    media: Kind,
+    media: OutputKind,
     clock: Clock,
     max_image_bytes: int = MAX_IMAGE_BYTES,
     max_video_bytes: int = MAX_VIDEO_BYTES,
@@ -82,13 +91,17 @@ async def keep(
     )
 
 
-def _examine(data: bytes, media: Kind) -> tuple[Media, Measure, str]:
+def _examine(data: bytes, media: OutputKind) -> tuple[Media, Measure, str]:
     found = sniff(data)
     if found is None:
         raise BadOutputError("the file is neither a picture nor a video of a known type")
     if found.kind != media:
         raise BadOutputError(f"the generation makes {media} and the file is {found.content_type}")
-    return found, measure(data, found), hashlib.sha256(data).hexdigest()
+    try:
+        measured = measure(data, found)
+    except UnreadableMediaError as error:
+        raise BadOutputError(str(error)) from error
+    return found, measured, hashlib.sha256(data).hexdigest()
 
 
 async def _put(store: ObjectStore, key: str, data: bytes, content_type: str, clock: Clock) -> None:

@@ -5,21 +5,9 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from babysea_server.kit import ids
+from babysea_server.media.types import CONTENT_TYPES
 
 MAX_KEY_LENGTH = 512
-
-#: Every type that is stored and served, by the extension its key ends in.
-CONTENT_TYPES = {
-    "png": "image/png",
-    "jpg": "image/jpeg",
-    "webp": "image/webp",
-    "gif": "image/gif",
-    "avif": "image/avif",
-    "svg": "image/svg+xml",
-    "mp4": "video/mp4",
-    "mov": "video/quicktime",
-    "webm": "video/webm",
-}
 
 # A segment never starts with a dot, which rules out `.`, `..` and hidden files in one stroke. What is not
 # in the class (`%`, `#`, NUL, back slash, anything beyond ASCII) means something to some file system,

@@ -4,6 +4,8 @@ import asyncio
 import os
 import shlex
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,10 @@ import msgspec
 import structlog
 
 from babysea_server.accounts import store as accounts
+from babysea_server.app.registries import live_providers
+from babysea_server.app.shared import catalog_of
+from babysea_server.catalog.pricing import quote
+from babysea_server.catalog.types import Model
 from babysea_server.db.pool import Database
 from babysea_server.keys import store as keys
 from babysea_server.keys.scopes import PRESETS
@@ -26,7 +32,6 @@ _log = structlog.get_logger(__name__)
 _FIRST_NAME = "First account"
 _FIRST_CREDITS = 100
 _FIRST_PLAN = "unlimited"
-_FIRST_MODEL = "bfl/flux-schnell"
 _FIRST_PROMPT = "A lighthouse on a cliff at dawn, gulls in the wind"
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 _READY_TIMEOUT_S = 60.0
@@ -44,6 +49,60 @@ class QuickstartFile(msgspec.Struct, kw_only=True):
     console_url: str
 
 
+@dataclass(frozen=True, slots=True)
+class Showcase:
+    """What a newcomer is shown: the models to try, and whom their jobs go to."""
+
+    first: str
+    """The model of the first generation, which must cost nobody anything."""
+    image: str
+    video: str
+    note: str
+
+
+_SANDBOXED = Showcase(
+    first="bfl/flux-schnell",
+    image="bfl/flux-schnell",
+    video="wan/2.6-t2v",
+    note="Everything is drawn by the built-in sandbox until a provider is configured.",
+)
+
+
+def showcase(settings: Settings) -> Showcase:
+    """What to show with the providers that are configured.
+
+    Raises:
+        CatalogError, SettingsError
+    """
+    live = live_providers(settings)
+    if not live:
+        return _SANDBOXED
+    runs = [model for model in catalog_of(settings).models.values() if live.keys() & set(model.provider_ids)]
+    note = (
+        f"Live providers: {', '.join(live)}. Their {len(runs)} models run for real and cost you money there; "
+        "sandbox/image and sandbox/video cost nothing."
+    )
+    return Showcase(
+        first="sandbox/image",
+        image=_cheapest(runs, "image") or "sandbox/image",
+        video=_cheapest(runs, "video") or "sandbox/video",
+        note=note,
+    )
+
+
+def _cheapest(models: Sequence[Model], media: str) -> str | None:
+    """The cheapest model that needs no more than a prompt, and a clip's length of five seconds."""
+    body = {"generation_prompt": "", "generation_duration": 5}
+    fitting = [
+        (quote(model, body).cost_micro, model.identifier)
+        for model in models
+        if model.media == media
+        and all(name in body for name, spec in model.fields.items() if spec.required)
+        and (model.schema.durations is None or 5 in model.schema.durations)
+    ]
+    return min(fitting)[1] if fitting else None
+
+
 class FirstGenerationError(Exception):
     """The first generation did not succeed; the message says how it ended."""
 
@@ -54,9 +113,11 @@ class Quickstart:
     Args:
         dsn: the default region's database.
         port: the one really listened on.
+        shown: the models to try.
     """
 
-    def __init__(self, settings: Settings, dsn: str, port: int) -> None:
+    def __init__(self, settings: Settings, dsn: str, port: int, shown: Showcase) -> None:
+        self._shown = shown
         self.region = settings.default_region
         # Only the names of the domain are answered, whatever address is listened on ...
         local = settings.domain == "localhost"
@@ -136,7 +197,7 @@ class Quickstart:
             await _until_ready(session)
             try:
                 async with asyncio.timeout(_GENERATION_TIMEOUT_S):
-                    self.first = await _generate_once(session)
+                    self.first = await _generate_once(session, self._shown.first)
             except (FirstGenerationError, aiohttp.ClientError, TimeoutError) as error:
                 reason = str(error) or "it did not end in time"
                 _log.warning("first_generation_failed", reason=reason)
@@ -154,7 +215,7 @@ class Quickstart:
             base,
             key,
             "image",
-            "bfl/flux-schnell",
+            self._shown.image,
             '{"generation_prompt":"a red fox in fresh snow"}',
             "fox.jpg",
         )
@@ -162,7 +223,7 @@ class Quickstart:
             base,
             key,
             "video",
-            "wan/2.6-t2v",
+            self._shown.video,
             '{"generation_prompt":"waves at night","generation_duration":5}',
             "waves.mp4",
         )
@@ -183,7 +244,8 @@ class Quickstart:
 
 {waves}
 
-  Everything is drawn by the built-in sandbox until a provider is configured. Ctrl-C stops; data stays.
+  {self._shown.note}
+  Ctrl-C stops; data stays.
 """
 
 
@@ -214,14 +276,14 @@ async def _until_ready(session: aiohttp.ClientSession) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _generate_once(session: aiohttp.ClientSession) -> str | None:
+async def _generate_once(session: aiohttp.ClientSession, model: str) -> str | None:
     """Make the very first generation, if there is none yet; returns how it went."""
     async with session.get("/v1/content/list?limit=1") as response:
         if _data(await response.json(), "the list of generations")["generations"]:
             return None
     started = time.monotonic()
     body = {"generation_prompt": _FIRST_PROMPT}
-    async with session.post(f"/v1/generate/image/{_FIRST_MODEL}", json=body) as response:
+    async with session.post(f"/v1/generate/image/{model}", json=body) as response:
         generation_id = _data(await response.json(), "the request")["generation_id"]
     while True:
         async with session.get(f"/v1/content/{generation_id}") as response:

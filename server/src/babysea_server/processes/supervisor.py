@@ -108,9 +108,10 @@ class Supervisor:
 
     async def _introduce(self, cluster: Cluster, children: Sequence[Child], port: int) -> None:
         # Imported late: it brings the HTTP client, which the start of the children need not wait for.
-        from babysea_server.processes.quickstart import Quickstart
+        from babysea_server.processes.quickstart import Quickstart, showcase
 
-        quickstart = Quickstart(self._settings, cluster.dsn(self._settings.default_region), port)
+        dsn = cluster.dsn(self._settings.default_region)
+        quickstart = Quickstart(self._settings, dsn, port, showcase(self._settings))
         await quickstart.prepare()
         for child in children:
             try:

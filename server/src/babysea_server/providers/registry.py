@@ -1,17 +1,26 @@
-"""Which adapter serves which provider id, and over which transport."""
+"""Which adapter serves which provider id, and over which transports."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-from babysea_server.providers.base import Provider, Transport
+from babysea_server.providers.base import Answer, NeverSentError, Provider, Request, Transport
+from babysea_server.providers.caps import Cap
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How one provider id is called."""
+    """How one provider id is called.
+
+    Without `files`, outputs are fetched over `transport`, too. `inputs` fetches what customers name: never from where
+    only the operator may go, even if the provider is there.
+    """
 
     provider: Provider
     transport: Transport
+    files: Transport | None = None
+    inputs: Transport | None = None
+    cap: Cap | None = None
 
 
 class Registry:
@@ -30,7 +39,13 @@ class Registry:
 
     def transports(self) -> list[Transport]:
         """Every transport once."""
-        return list({id(route.transport): route.transport for route in self._routes.values()}.values())
+        carried = [
+            transport
+            for route in self._routes.values()
+            for transport in (route.transport, route.files, route.inputs)
+            if transport is not None
+        ]
+        return list({id(transport): transport for transport in carried}.values())
 
     async def close(self) -> None:
         """Close every transport once."""
@@ -41,3 +56,49 @@ class Registry:
 def everywhere(provider_ids: Iterable[str], route: Route) -> Registry:
     """A registry in which one adapter stands in for every provider, as the sandbox does."""
     return Registry(dict.fromkeys(provider_ids, route))
+
+
+class GuardedTransport:
+    """Carries requests to the provider's own addresses and to no others: every request holds its credentials.
+
+    Providers answer with addresses to be asked next. Those are followed to the origin of `base`, and by https to
+    hosts that end as one of `hosts` does.
+    """
+
+    def __init__(self, transport: Transport, base: str, hosts: Iterable[str] = ()) -> None:
+        self._transport = transport
+        self._origin = _origin(base)
+        self._hosts = tuple(hosts)
+
+    async def send(self, request: Request, *, timeout_s: float, body_max: int) -> Answer:
+        """See `Transport.send`; an address elsewhere is a `NeverSentError`."""
+        if not self._is_ours(request.url):
+            raise NeverSentError("the provider named an address that is not its own")
+        return await self._transport.send(request, timeout_s=timeout_s, body_max=body_max)
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._transport.close()
+
+    def _is_ours(self, url: str) -> bool:
+        try:
+            origin = _origin(url)
+        except ValueError:
+            return False
+        if origin == self._origin:
+            return True
+        scheme, host, port = origin
+        return (
+            scheme == "https"
+            and port == 443
+            and any(host == own or host.endswith(f".{own}") for own in self._hosts)
+        )
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port; a URL with a user name has none that could be trusted."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ValueError("the address carries a user name")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, (parts.hostname or "").lower(), port

@@ -9,6 +9,7 @@ from msgspec import Struct
 from babysea_server.db.pool import Database
 from babysea_server.kit.clock import Clock
 from babysea_server.kit.remembered import Remembered
+from babysea_server.providers.base import Failure
 from babysea_server.routing import store
 
 Status = Literal["healthy", "recovering", "degraded", "unknown"]
@@ -23,6 +24,20 @@ DEGRADED_FAILURE_RATE = 0.5
 RECOVERY_AFTER_S = 60
 #: Seconds for which a reading is believed.
 REMEMBERED_S = 2.0
+#: What only the operator can mend; each makes a provider degraded at once.
+OPERATOR_FAILURES = frozenset({Failure.REFUSED_AUTH.value, Failure.REFUSED_FUNDS.value})
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """When a provider counts as degraded, and for how long. Times are seconds, `failure_rate` is 0 to 1."""
+
+    window_s: float = WINDOW_S
+    attempts_min: int = DEGRADED_MIN_ATTEMPTS
+    failure_rate: float = DEGRADED_FAILURE_RATE
+    rest_s: float = RECOVERY_AFTER_S
+
+
+LIMITS = Limits()
 
 
 class Tally(Struct, frozen=True):
@@ -34,6 +49,17 @@ class Tally(Struct, frozen=True):
     failures: int = 0
     successes: int = 0
     last_failure: datetime | None = None
+    """When it ended."""
+    last_success: datetime | None = None
+    """When the success that was submitted last was submitted."""
+    last_operator_failure: datetime | None = None
+    """When an attempt ended that the provider refused for the operator's credentials or funds."""
+    operator_failure: str | None = None
+    """The class of that failure."""
+    probed_at: datetime | None = None
+    """When somebody was last let through to see whether it has recovered."""
+    told_at: datetime | None = None
+    """When the operator was told that it waits for them."""
 
     @property
     def attempts(self) -> int:
@@ -45,15 +71,43 @@ class Tally(Struct, frozen=True):
         """Failures per attempt, 0 to 1; 0 without attempts."""
         return self.failures / self.attempts if self.attempts else 0.0
 
+    def proven_since(self, moment: datetime | None) -> bool:
+        """Whether an attempt that was submitted after `moment` has succeeded."""
+        return self.last_success is not None and (moment is None or self.last_success > moment)
 
-def assess(tally: Tally, now: datetime) -> Status:
-    """The status of a provider with this tally."""
+    @property
+    def needs_operator(self) -> bool:
+        """Whether it refuses the operator's credentials or funds, as far as we know."""
+        refused_at = self.last_operator_failure
+        return refused_at is not None and not self.proven_since(refused_at)
+
+    @property
+    def failed_probe(self) -> bool:
+        """Whether it has failed since it was last probed, and nothing else."""
+        if self.probed_at is None or self.last_failure is None:
+            return False
+        return self.last_failure > self.probed_at and not self.proven_since(self.probed_at)
+
+
+def assess(tally: Tally, now: datetime, limits: Limits = LIMITS) -> Status:
+    """The status of a provider with this tally.
+
+    | it has | status |
+    |---|---|
+    | no attempt in the window | unknown |
+    | no failure, or a success that was submitted after the last one | healthy |
+    | neither too many failures, nor one that needs the operator, nor one of a probe | healthy |
+    | else, and the last failure is fresh | degraded |
+    | else | recovering |
+    """
     if not tally.attempts:
         return "unknown"
-    if tally.attempts < DEGRADED_MIN_ATTEMPTS or tally.failure_rate < DEGRADED_FAILURE_RATE:
+    if tally.last_failure is None or tally.proven_since(tally.last_failure):
         return "healthy"
-    assert tally.last_failure is not None, "half of them failed"
-    rested = (now - tally.last_failure).total_seconds() >= RECOVERY_AFTER_S
+    too_many = tally.attempts >= limits.attempts_min and tally.failure_rate >= limits.failure_rate
+    if not (too_many or tally.needs_operator or tally.failed_probe):
+        return "healthy"
+    rested = (now - tally.last_failure).total_seconds() >= limits.rest_s
     return "recovering" if rested else "degraded"
 
 
@@ -66,6 +120,7 @@ class Window(Struct, frozen=True):
     at: datetime
     tallies: Mapping[str, Tally]
     """By provider id; providers without attempts are absent."""
+    limits: Limits = LIMITS
 
     def tally(self, provider: str) -> Tally:
         """The provider's attempts in the window."""
@@ -73,7 +128,7 @@ class Window(Struct, frozen=True):
 
     def status(self, provider: str) -> Status:
         """The provider's status when the window was read."""
-        return assess(self.tally(provider), self.at)
+        return assess(self.tally(provider), self.at, self.limits)
 
 
 _NOTHING = Tally()
@@ -88,10 +143,17 @@ class ProviderHealth:
     """
 
     def __init__(
-        self, db: Database, clock: Clock, *, providers: Collection[str], failures: Collection[str]
+        self,
+        db: Database,
+        clock: Clock,
+        *,
+        providers: Collection[str],
+        failures: Collection[str],
+        limits: Limits = LIMITS,
     ) -> None:
         self._db = db
         self._failures = frozenset(failures)
+        self._limits = limits
         self._window = Remembered(self._read, clock, seconds=REMEMBERED_S)
         self.providers = tuple(sorted(providers))
 
@@ -113,9 +175,12 @@ class ProviderHealth:
         return {provider: window.status(provider) for provider in self.providers}
 
     async def _read(self) -> Window:
-        rows = await store.latest_attempts(self._db, seconds=WINDOW_S, failures=self._failures)
-        return Window(rows[0]["at"], {row["provider"]: _tally(row) for row in rows if row["provider"]})
+        rows = await store.latest_attempts(
+            self._db, seconds=self._limits.window_s, failures=self._failures, operator=OPERATOR_FAILURES
+        )
+        tallies = {row["provider"]: _tally(row) for row in rows if row["provider"]}
+        return Window(rows[0]["at"], tallies, self._limits)
 
 
 def _tally(row: Any) -> Tally:
-    return Tally(row["failures"], row["successes"], row["last_failure"])
+    return Tally(**{name: row[name] for name in Tally.__struct_fields__})

@@ -24,8 +24,9 @@ class HealthProvider(Struct, frozen=True, kw_only=True):
     status: Annotated[
         Status,
         Meta(
-            description="`degraded`: at least half of five or more attempts failed, the last less than a minute "
-            "ago; `recovering`: the minute has passed; `unknown`: no attempt in the window."
+            description="`degraded`: at least half of five or more attempts failed, or one for the operator's "
+            "credentials or funds, the last less than a minute ago; `recovering`: the minute has passed, and one "
+            "attempt at a time is let through until one succeeds; `unknown`: no attempt in the window."
         ),
     ]
     failure_rate: Annotated[float, Meta(description="Failures per attempt in the window.", ge=0, le=1)]

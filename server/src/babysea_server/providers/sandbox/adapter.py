@@ -1,11 +1,10 @@
 """The sandbox as a provider: the pure side, which speaks the upstream's small job protocol."""
 
-from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
+from babysea_server.catalog.types import Traits
 from babysea_server.kit import json
+from babysea_server.providers.answers import document
 from babysea_server.providers.base import (
     Accepted,
     Answer,
@@ -14,11 +13,13 @@ from babysea_server.providers.base import (
     Job,
     NotFound,
     Output,
+    Provider,
     Refused,
     Request,
     Running,
     Unclear,
 )
+from babysea_server.settings import ProviderSettings
 
 BASE = "http://sandbox.internal/v1"
 
@@ -31,10 +32,15 @@ _REFUSALS = {
 }
 
 
-class SandboxProvider:
+class SandboxProvider(Provider):
     """Submit, poll, cancel and reconcile over the protocol of `sandbox.upstream`."""
 
     name = "sandbox"
+    traits = Traits("polling", "prediction_cancel_api")
+    needs = ()
+
+    def __init__(self) -> None:
+        super().__init__(ProviderSettings())
 
     def build_submit(self, job: Job) -> Request:
         """`POST /jobs`, with our attempt id as the reference that reconciliation asks for."""
@@ -51,7 +57,7 @@ class SandboxProvider:
 
     def read_submit(self, job: Job, answer: Answer) -> Accepted | Finished | Refused:
         """201 is a job; everything else names why not."""
-        body = _object(answer)
+        body = document(answer)
         if answer.status == 201:
             return Accepted(body["id"], poll_after_s=float(body.get("poll_after_s", 1.0)))
         failure = _REFUSALS.get(str(body.get("error")), Failure.FAILED)
@@ -68,7 +74,7 @@ class SandboxProvider:
 
     def read_poll(self, job: Job, ticket: Accepted, answer: Answer) -> Running | Finished | Refused:
         """The job's status; 404 is a lost job."""
-        body = _object(answer)
+        body = document(answer)
         if answer.status == 404:
             return Refused(Failure.FAILED, "the sandbox has lost the job")
         match body.get("status"):
@@ -101,13 +107,5 @@ class SandboxProvider:
         """An empty list is certain: the sandbox writes a job before it answers."""
         if answer.status != 200:
             return Unclear()
-        jobs = _object(answer).get("jobs", [])
+        jobs = document(answer).get("jobs", [])
         return Accepted(jobs[0]["id"], poll_after_s=0.0) if jobs else NotFound()
-
-
-def _object(answer: Answer) -> dict[str, Any]:
-    try:
-        body = msgspec.json.decode(answer.body)
-    except msgspec.DecodeError:
-        return {}
-    return body if isinstance(body, dict) else {}

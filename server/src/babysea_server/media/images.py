@@ -14,7 +14,7 @@ from xml.parsers import expat
 
 from PIL import Image
 
-from babysea_server.outputs.isobmff import boxes
+from babysea_server.media.isobmff import boxes
 
 Size = tuple[int, int]
 

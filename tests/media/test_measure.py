@@ -6,16 +6,11 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.outputs.samples import SVG, animation, film, films, picture
+from tests.media.samples import SVG, animation, film, films, picture
 
-from babysea_server.outputs.media import (
-    BadOutputError,
-    UnreadableOutputError,
-    measure,
-    measure_image,
-    measure_video,
-    sniff,
-)
+from babysea_server.media.measure import measure, measure_image, measure_video
+from babysea_server.media.sniff import sniff
+from babysea_server.media.types import UnreadableMediaError
 
 PICTURES = {
     "png": picture("PNG"),
@@ -43,7 +38,7 @@ def test_picture_is_recognised_and_measured(name: str) -> None:
 @pytest.mark.parametrize("name", PICTURES)
 @pytest.mark.parametrize("kept", [0.99, 0.6, 0.1])
 def test_cut_off_picture_is_unreadable(name: str, kept: float) -> None:
-    with pytest.raises(UnreadableOutputError):
+    with pytest.raises(UnreadableMediaError):
         measure_image(PICTURES[name][: int(len(PICTURES[name]) * kept)])
 
 
@@ -52,7 +47,7 @@ def test_cut_off_picture_is_unreadable(name: str, kept: float) -> None:
 def test_cut_off_large_picture_is_unreadable_without_decoding(format: str, kept: float) -> None:
     data = picture(format, 1024, 600)
     assert measure_image(data) == (1024, 600)
-    with pytest.raises(UnreadableOutputError):
+    with pytest.raises(UnreadableMediaError):
         measure_image(data[: int(len(data) * kept)])
 
 
@@ -62,14 +57,14 @@ def test_jpeg_thumbnail_does_not_pass_for_the_end() -> None:
     segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
     data = whole[:2] + segment + whole[2:]
     assert measure_image(data) == (1024, 600)
-    with pytest.raises(UnreadableOutputError):
+    with pytest.raises(UnreadableMediaError):
         measure_image(data[:-1000])
 
 
 def test_flipped_bit_in_a_png_is_unreadable() -> None:
     data = bytearray(picture("PNG"))
     data[len(data) // 2] ^= 1
-    with pytest.raises(UnreadableOutputError, match="checksum"):
+    with pytest.raises(UnreadableMediaError, match="checksum"):
         measure_image(bytes(data))
 
 
@@ -81,7 +76,7 @@ def test_small_picture_whose_pixels_are_garbage_is_unreadable() -> None:
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 48, 8, 2, 0, 0, 0))
     data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"not deflate") + chunk(b"IEND", b"")
-    with pytest.raises(UnreadableOutputError, match="decoded"):
+    with pytest.raises(UnreadableMediaError, match="decoded"):
         measure_image(data)
 
 
@@ -101,7 +96,7 @@ def test_picture_that_claims_two_sizes_is_unreadable() -> None:
     data = picture("WEBP", 600, 700)  # the still frame's own header follows the container's
     extended = b"VP8X" + struct.pack("<I", 10) + bytes(4) + bytes([9, 0, 0, 9, 0, 0])
     body = b"WEBP" + extended + data[12:]
-    with pytest.raises(UnreadableOutputError):
+    with pytest.raises(UnreadableMediaError):
         measure_image(b"RIFF" + struct.pack("<I", len(body)) + body)
 
 
@@ -133,7 +128,7 @@ def test_svg_that_is_no_picture_is_unreadable(data: bytes) -> None:
     media = sniff(data)
     assert media is not None
     assert media.content_type == "image/svg+xml"
-    with pytest.raises(UnreadableOutputError):
+    with pytest.raises(UnreadableMediaError):
         measure_image(data)
 
 
@@ -160,14 +155,14 @@ def test_film_is_recognised_and_measured(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(FILMS.keys() - {"webm made live"}))
 @pytest.mark.parametrize("kept", [0.95, 0.5, 0.02])
 def test_cut_off_film_is_unreadable(name: str, kept: float) -> None:
-    with pytest.raises(UnreadableOutputError):
+    with pytest.raises(UnreadableMediaError):
         measure_video(FILMS[name][: int(len(FILMS[name]) * kept)])
 
 
 def test_film_whose_frames_are_garbage_is_unreadable() -> None:
     data = film("mp4", "libx264", options=(("movflags", "faststart"),))
     content = data.index(b"mdat") + 4
-    with pytest.raises(UnreadableOutputError):
+    with pytest.raises(UnreadableMediaError):
         measure_video(data[:content] + bytes(len(data) - content))
 
 
@@ -188,16 +183,16 @@ def test_film_whose_frames_are_garbage_is_unreadable() -> None:
 )
 def test_other_files_are_not_recognised(data: bytes) -> None:
     assert sniff(data) is None
-    with pytest.raises(BadOutputError):
+    with pytest.raises(UnreadableMediaError):
         measure_image(data)
-    with pytest.raises(BadOutputError):
+    with pytest.raises(UnreadableMediaError):
         measure_video(data)
 
 
 def test_picture_is_no_video_and_a_video_no_picture() -> None:
-    with pytest.raises(UnreadableOutputError, match="not a video"):
+    with pytest.raises(UnreadableMediaError, match="not a video"):
         measure_video(PICTURES["png"])
-    with pytest.raises(UnreadableOutputError, match="not a picture"):
+    with pytest.raises(UnreadableMediaError, match="not a picture"):
         measure_image(FILMS["mp4"])
 
 
@@ -220,7 +215,7 @@ def test_damage_is_measured_or_refused_and_never_anything_else(
         return
     try:
         found = measure(broken, media)
-    except UnreadableOutputError:
+    except UnreadableMediaError:
         return
     assert found.width >= 1
     assert found.height >= 1

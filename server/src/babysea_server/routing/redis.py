@@ -1,0 +1,89 @@
+"""Rankings in Redis or Valkey."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from babysea_server.routing.ranking import STALE_AFTER_S
+from babysea_server.routing.rankings import RankingsUnavailableError, key_prefix
+
+#: An answer that takes longer is not waited for. Being connected may take longer: nobody waits for that.
+READ_WITHIN_S = 0.05
+_CONNECT_WITHIN_S = 1.0
+_CONNECTIONS_MAX = 2
+#: Values read with one command.
+_READ_MAX = 500
+
+
+class RedisRankings:
+    """`RankingStore` in a Redis or Valkey server: a key for each model, and one that lists the models.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+        read_within_s: how long one answer may take.
+
+    Raises:
+        ValueError: the URL is none of these; the message does not repeat it.
+    """
+
+    def __init__(self, url: str, region: str, *, read_within_s: float = READ_WITHIN_S) -> None:
+        try:
+            pool = ConnectionPool.from_url(
+                url,
+                max_connections=_CONNECTIONS_MAX,
+                socket_timeout=read_within_s,
+                socket_connect_timeout=_CONNECT_WITHIN_S,
+                retry=Retry(NoBackoff(), 0),
+                protocol=2,
+                driver_info=None,
+            )
+            # Connects to nothing yet, and finds out about unknown options.
+            make: Callable[[], object] = pool.make_connection
+            make()
+        except (TypeError, ValueError):
+            # Without the library's own words: they quote the parts of a URL whose password is not escaped.
+            raise ValueError("not a redis://, rediss:// or unix:// URL that can be used") from None
+        self._redis = Redis.from_pool(pool)
+        self._prefix = key_prefix(region)
+        self._list = f"predictive:rankings:{region}"
+
+    async def publish(self, documents: Mapping[str, bytes]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for model, document in documents.items():
+            pipeline.set(self._prefix + model, document, ex=STALE_AFTER_S)
+        pipeline.set(self._list, msgspec.json.encode(sorted(documents)), ex=STALE_AFTER_S)
+        await self._ask(pipeline.execute())
+
+    async def read(self) -> Mapping[str, bytes]:
+        models = _models(await self._ask(self._redis.get(self._list)))
+        found: dict[str, bytes] = {}
+        for start in range(0, len(models), _READ_MAX):
+            some = models[start : start + _READ_MAX]
+            values = await self._ask(self._redis.mget([self._prefix + model for model in some]))
+            found |= {model: value for model, value in zip(some, values, strict=True) if value is not None}
+        return found
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _ask(self, asking: Awaitable[Any]) -> Any:
+        try:
+            return await asking
+        except (RedisError, OSError) as error:
+            raise RankingsUnavailableError(
+                "The cache cannot be reached, or does not answer in time."
+            ) from error
+
+
+def _models(document: bytes | None) -> list[str]:
+    if document is None:
+        return []
+    try:
+        return msgspec.json.decode(document, type=list[str])
+    except msgspec.DecodeError:
+        return []

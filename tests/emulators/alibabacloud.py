@@ -1,0 +1,553 @@
+"""Alibaba Cloud Model Studio, as far as it is used: tasks of every endpoint, pictures at once, cancel, the list.
+
+Beside the checklist a prompt may hold `[alibabacloud:<word>]`: `error-in-200`, `free-tier`, `quota`, `unknown-model`,
+`bad-url`, `gateway`, `held-back` (every picture of the batch failed, and the task succeeded).
+"""
+
+import asyncio
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, ClassVar
+
+import jsonschema_rs
+from aiohttp import web
+from tests.emulators.kit import DroppedError, EmulatedJob, Emulator, Misbehavior, Received, asked_for, json
+
+_OWN_WORDS = re.compile(r"\[alibabacloud:([a-z0-9-]+)\]")
+_HERE = timezone(timedelta(hours=8))
+
+_URL: dict[str, Any] = {"type": "string", "pattern": "^(https?://|data:)"}
+_TEXT: dict[str, Any] = {"type": "string"}
+_FLAG: dict[str, Any] = {"type": "boolean"}
+_SEED: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+_SIZE: dict[str, Any] = {"type": "string", "pattern": r"^[1-9][0-9]{2,3}\*[1-9][0-9]{2,3}$"}
+_QWEN_SIZES = {"enum": ["1664*928", "1472*1104", "1328*1328", "1104*1472", "928*1664"]}
+_RATIO: dict[str, Any] = {"enum": ["16:9", "9:16", "1:1", "4:3", "3:4"]}
+
+
+def _object(required: str = "", **properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required.split(),
+        "additionalProperties": False,
+    }
+
+
+def _count(least: int, most: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+def _conversation(least: int, most: int, **parameters: Any) -> dict[str, Any]:
+    """One message of some pictures and one text."""
+    part = {"anyOf": [_object("text", text=_TEXT), _object("image", image=_URL)]}
+    content = {
+        "type": "array",
+        "items": part,
+        "minItems": least + 1,
+        "maxItems": most + 1,
+        "contains": {"required": ["text"]},
+        "maxContains": 1,
+    }
+    message = _object("role content", role={"const": "user"}, content=content)
+    messages = {"type": "array", "minItems": 1, "maxItems": 1, "items": message}
+    return _object(
+        "model input",
+        model=_TEXT,
+        input=_object("messages", messages=messages),
+        parameters=_object(seed=_SEED, **parameters),
+    )
+
+
+def _media(least: int, **kinds: int) -> dict[str, Any]:
+    """Files with their parts: how many there may be of each."""
+    item = {
+        **_object("type url", type={"enum": list(kinds)}, url=_URL, reference_voice=_URL),
+        "if": {"required": ["reference_voice"]},
+        "then": {"properties": {"type": {"pattern": "^reference_"}}},
+    }
+    most = [
+        {"contains": {"properties": {"type": {"const": kind}}}, "minContains": 0, "maxContains": number}
+        for kind, number in kinds.items()
+    ]
+    return {"type": "array", "items": item, "minItems": least, "allOf": most}
+
+
+def _video(inputs: dict[str, Any], **parameters: Any) -> dict[str, Any]:
+    return _object(
+        "model input",
+        model=_TEXT,
+        input=inputs,
+        parameters=_object(seed=_SEED, watermark=_FLAG, **parameters),
+    )
+
+
+_DRAWN = {"negative_prompt": _TEXT, "prompt_extend": _FLAG, "watermark": _FLAG}
+_WORDS = {"prompt": _TEXT, "negative_prompt": _TEXT}
+_EXTEND = {"prompt_extend": _FLAG}
+_TIERS = {"enum": ["720P", "1080P"]}
+_ALL_TIERS = {"enum": ["480P", "720P", "1080P"]}
+_EDIT = {
+    "strength": {"type": "number", "minimum": 0, "maximum": 1},
+    **{
+        f"{side}_scale": {"type": "number", "minimum": 1, "maximum": 2}
+        for side in ("top", "bottom", "left", "right")
+    },
+    "upscale_factor": _count(1, 4),
+    "is_sketch": _FLAG,
+}
+_FUNCTIONS = (
+    "stylization_all stylization_local description_edit description_edit_with_mask remove_watermark expand "
+    "super_resolution colorization doodle control_cartoon_feature"
+)
+_WAN27_IMAGE = {
+    "size": {"anyOf": [{"enum": ["1K", "2K", "4K"]}, _SIZE]},
+    "n": _count(1, 4),
+    "watermark": _FLAG,
+    "enable_sequential": _FLAG,
+    "thinking_mode": _FLAG,
+    "bbox_list": {
+        "type": "array",
+        "items": {
+            "type": "array",
+            "maxItems": 2,
+            "items": {"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems": 4},
+        },
+    },
+    "color_palette": {
+        "type": "array",
+        "minItems": 3,
+        "maxItems": 10,
+        "items": _object(
+            "hex ratio", hex={"pattern": "^#[0-9A-Fa-f]{6}$"}, ratio={"pattern": r"^[0-9]+\.[0-9]{2}%$"}
+        ),
+    },
+}
+_WAN26_IMAGE: dict[str, Any] = {
+    **_conversation(
+        0, 4, **_DRAWN, size=_SIZE, n=_count(1, 4), enable_interleave=_FLAG, max_images=_count(1, 5)
+    ),
+    "if": {"properties": {"parameters": {"properties": {"enable_interleave": {"const": True}}}}},
+    "then": {"properties": {"parameters": {"properties": {"n": {"const": 1}}}}},
+    "else": {
+        "properties": {
+            "input": {"properties": {"messages": {"items": {"properties": {"content": {"minItems": 2}}}}}}
+        }
+    },
+}
+_HORSE = {"resolution": _TIERS, "duration": _count(3, 15)}
+
+_AT_ONCE = "multimodal-generation/generation"
+_DRAW = "image-generation/generation"
+_EDITS = "image2image/image-synthesis"
+_FILM = "video-generation/video-synthesis"
+_ANIMATE = "image2video/video-synthesis"
+
+#: By model: the endpoint that serves it, and the bodies that it takes.
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{
+        name: (_AT_ONCE, _conversation(0, 0, **_DRAWN, size=_QWEN_SIZES, n={"const": 1}))
+        for name in ("qwen-image", "qwen-image-plus", "qwen-image-max")
+    },
+    **{
+        name: (_AT_ONCE, _conversation(0, 3, **_DRAWN, size=_SIZE, n=_count(1, 6)))
+        for name in ("qwen-image-2.0", "qwen-image-2.0-pro")
+    },
+    "qwen-image-edit": (_AT_ONCE, _conversation(1, 3, **_DRAWN, n={"const": 1})),
+    **{
+        name: (_AT_ONCE, _conversation(1, 3, **_DRAWN, size=_SIZE, n=_count(1, 6)))
+        for name in ("qwen-image-edit-plus", "qwen-image-edit-max")
+    },
+    "z-image-turbo": (_AT_ONCE, _conversation(0, 0, prompt_extend=_FLAG, size=_SIZE, n={"const": 1})),
+    "wan2.6-t2i": (_DRAW, _conversation(0, 0, **_DRAWN, size=_SIZE, n=_count(1, 4))),
+    "wan2.6-image": (_DRAW, _WAN26_IMAGE),
+    "wan2.7-image": (_DRAW, _conversation(0, 9, **_WAN27_IMAGE)),
+    "wan2.7-image-pro": (_DRAW, _conversation(0, 9, **_WAN27_IMAGE)),
+    "wan2.5-i2i-preview": (
+        _EDITS,
+        _video(
+            _object(
+                "prompt images",
+                **_WORDS,
+                images={"type": "array", "items": _URL, "minItems": 1, "maxItems": 3},
+            ),
+            **_EXTEND,
+            size=_SIZE,
+            n=_count(1, 4),
+        ),
+    ),
+    "wanx2.1-imageedit": (
+        _EDITS,
+        _video(
+            _object(
+                "prompt function base_image_url",
+                prompt=_TEXT,
+                function={"enum": _FUNCTIONS.split()},
+                base_image_url=_URL,
+                mask_image_url=_URL,
+            ),
+            **_EDIT,
+            n=_count(1, 4),
+        ),
+    ),
+    **{
+        name: (
+            _ANIMATE,
+            _video(
+                _object("image_url video_url", image_url=_URL, video_url=_URL, watermark=_FLAG),
+                mode={"enum": ["wan-std", "wan-pro"]},
+            ),
+        )
+        for name in ("wan2.2-animate-move", "wan2.2-animate-mix")
+    },
+    **{
+        name: (
+            _FILM,
+            _video(
+                _object("prompt", **_WORDS, audio_url=_URL),
+                **_EXTEND,
+                size=_SIZE,
+                duration={"enum": durations},
+            ),
+        )
+        for name, durations in (("wan2.5-t2v-preview", [5, 10]), ("wan2.6-t2v", [5, 10, 15]))
+    },
+    **{
+        name: (
+            _FILM,
+            _video(
+                _object("img_url", **_WORDS, img_url=_URL, audio_url=_URL),
+                **_EXTEND,
+                resolution=tiers,
+                duration={"enum": durations},
+            ),
+        )
+        for name, tiers, durations in (
+            ("wan2.5-i2v-preview", _ALL_TIERS, [5, 10]),
+            ("wan2.6-i2v", _TIERS, [5, 10, 15]),
+            ("wan2.6-i2v-flash", _TIERS, [5, 10, 15]),
+        )
+    },
+    "wan2.7-t2v": (
+        _FILM,
+        _video(
+            _object("prompt", **_WORDS, audio_url=_URL),
+            **_EXTEND,
+            resolution=_TIERS,
+            ratio=_RATIO,
+            duration=_count(2, 15),
+        ),
+    ),
+    "wan2.7-i2v-2026-04-25": (
+        _FILM,
+        _video(
+            _object(
+                "media", **_WORDS, media=_media(1, first_frame=1, last_frame=1, driving_audio=1, first_clip=1)
+            ),
+            **_EXTEND,
+            resolution=_TIERS,
+            duration=_count(2, 15),
+        ),
+    ),
+    "wan2.7-r2v": (
+        _FILM,
+        _video(
+            _object("prompt media", **_WORDS, media=_media(1, reference_image=5, reference_video=5)),
+            **_EXTEND,
+            resolution=_TIERS,
+            ratio=_RATIO,
+            duration=_count(2, 15),
+        ),
+    ),
+    "wan2.7-videoedit": (
+        _FILM,
+        _video(
+            _object("media", **_WORDS, media=_media(1, video=1, reference_image=4)),
+            **_EXTEND,
+            resolution=_TIERS,
+            ratio=_RATIO,
+            duration=_count(1, 10),
+            audio_setting={"enum": ["auto", "origin"]},
+        ),
+    ),
+    "wan3.0-video": (
+        _FILM,
+        _video(
+            _object("prompt", **_WORDS, media=_media(1, first_frame=1, last_frame=1)),
+            **_EXTEND,
+            resolution=_ALL_TIERS,
+            ratio=_RATIO,
+            duration=_count(2, 30),
+        ),
+    ),
+    **{
+        f"happyhorse-{version}-t2v": (_FILM, _video(_object("prompt", prompt=_TEXT), ratio=_RATIO, **_HORSE))
+        for version in ("1.0", "1.1")
+    },
+    **{
+        f"happyhorse-{version}-i2v": (
+            _FILM,
+            _video(_object("media", prompt=_TEXT, media=_media(1, first_frame=1)), **_HORSE),
+        )
+        for version in ("1.0", "1.1")
+    },
+    "happyhorse-1.0-r2v": (
+        _FILM,
+        _video(
+            _object("prompt media", prompt=_TEXT, media=_media(1, reference_image=9, reference_video=5)),
+            ratio=_RATIO,
+            **_HORSE,
+        ),
+    ),
+    "happyhorse-1.0-video-edit": (
+        _FILM,
+        _video(
+            _object("prompt media", prompt=_TEXT, media=_media(1, video=1, reference_image=5)),
+            resolution=_TIERS,
+            audio_setting={"enum": ["auto", "origin"]},
+        ),
+    ),
+}
+_VALIDATORS = {model: jsonschema_rs.validator_for(schema) for model, (_, schema) in MODELS.items()}
+
+_POLICY = ("DataInspectionFailed", "Input data may contain inappropriate content.")
+_WITHHELD = ("DataInspectionFailed", "Output data may contain inappropriate content.")
+_BROKE = ("InternalError.Algo", "An internal error has occurred during execution.")
+
+_REFUSALS = {
+    Misbehavior.BAD_KEY: (401, "InvalidApiKey", "Invalid API-key provided."),
+    Misbehavior.NO_BALANCE: (
+        400,
+        "Arrearage",
+        "Access denied, please make sure your account is in good standing.",
+    ),
+    Misbehavior.RATE_LIMITED: (
+        429,
+        "Throttling.RateQuota",
+        "Requests rate limit exceeded, please try again later.",
+    ),
+    Misbehavior.NO_CAPACITY: (503, "ServiceUnavailable", "Service temporarily unavailable."),
+    Misbehavior.BAD_INPUT: (400, "InvalidParameter", "size must be in the range of the model."),
+    Misbehavior.MODERATED_INPUT: (400, *_POLICY),
+}
+_OWN_REFUSALS = {
+    "error-in-200": (200, *_POLICY),
+    "free-tier": (403, "AllocationQuota.FreeTierOnly", "The free tier of the model has been exhausted."),
+    "quota": (429, "insufficient_quota", "You exceeded your current quota."),
+    "unknown-model": (404, "ModelNotFound", "Model not exist."),
+    "bad-url": (400, "InvalidURL", "The provided URL does not appear to be valid."),
+    "gateway": (504, "RequestTimeOut", "The request timed out."),
+}
+
+
+def complaints(body: dict[str, Any]) -> list[str]:
+    """What the API has against a body."""
+    return [
+        f"{'.'.join(map(str, error.instance_path)) or 'body'}: {error.message}"
+        for error in _VALIDATORS[str(body.get("model"))].iter_errors(body)
+    ]
+
+
+def _error(status: int, code: str, message: str) -> web.Response:
+    return json(
+        status, {"code": code, "message": message, "request_id": "7438d53d-6eb8-4596-8835-000000000000"}
+    )
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone(_HERE).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+class AlibabaCloudEmulator(Emulator):
+    """Tasks finish when they are asked about; pictures of a conversation may come at once."""
+
+    provider: ClassVar[str] = "alibabacloud"
+    base_path: ClassVar[str] = "/api/v1"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.polls_until_done = 0  # a task is asked about seldom
+        self._closing = asyncio.Event()
+
+    def app(self) -> web.Application:
+        """Lets go of what is held when it closes."""
+        app = super().app()
+
+        async def close(_: web.Application) -> None:
+            self._closing.set()
+
+        app.on_shutdown.append(close)
+        return app
+
+    def routes(self) -> list[web.RouteDef]:
+        """The API under `/api/v1`."""
+        return [
+            web.post("/api/v1/services/aigc/{family}/{action}", self.create),
+            web.get("/api/v1/tasks/", self.list),
+            web.get("/api/v1/tasks/{id}", self.read),
+            web.post("/api/v1/tasks/{id}/cancel", self.cancel),
+        ]
+
+    def submits(self) -> "list[Received]":
+        """Creations, without cancels."""
+        return [request for request in super().submits() if "/services/" in request.path]
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """`POST /services/aigc/{family}/{action}`."""
+        received = await self.receive(request)
+        body = received.body
+        prompt = _prompt(body)
+        if not self.authorized(request):
+            return _error(*_REFUSALS[Misbehavior.BAD_KEY])
+        if refusal := self._refusal(prompt):
+            return refusal
+        endpoint = f"{request.match_info['family']}/{request.match_info['action']}"
+        served, _ = MODELS.get(str(body.get("model")), (None, None))
+        if served != endpoint:
+            return _error(404, "ModelNotFound", "Model not exist.")
+        at_once = endpoint == _AT_ONCE
+        if (request.headers.get("x-dashscope-async") == "enable") is at_once:
+            way = "asynchronous" if at_once else "synchronous"
+            return _error(403, "AccessDenied", f"current user api does not support {way} calls")
+        if faults := complaints(body):
+            return _error(400, "InvalidParameter", "; ".join(faults))
+        job = self.new_job(
+            f"0385dc79-5ff8-4d82-bcb6-{self.number():012d}",
+            prompt,
+            received,
+            media="video" if endpoint in (_FILM, _ANIMATE) else "image",
+            count=body["parameters"].get("max_images") or body["parameters"].get("n", 1),
+            extra={"endpoint": endpoint, "submitted": datetime.now(UTC)},
+        )
+        if job.behavior is Misbehavior.ANSWER_DROPPED:
+            raise DroppedError
+        if at_once:
+            return await self._drawn(job)
+        output = {"task_status": "PENDING", "task_id": job.id}
+        return json(200, {"output": output, "request_id": "4909100c-7b5a-9f92-bfe5-000000000000"})
+
+    def _refusal(self, prompt: str) -> web.StreamResponse | None:
+        behavior, own = asked_for(prompt), _OWN_WORDS.search(prompt)
+        if behavior is Misbehavior.REQUEST_DROPPED:
+            raise DroppedError
+        if behavior is Misbehavior.GARBAGE:
+            return web.Response(text="<html>a proxy says hello</html>", content_type="text/html")
+        if behavior in _REFUSALS:
+            return _error(*_REFUSALS[behavior])
+        if own and own[1] in _OWN_REFUSALS:
+            return _error(*_OWN_REFUSALS[own[1]])
+        return None
+
+    async def _drawn(self, job: EmulatedJob) -> web.StreamResponse:
+        """The answer that is the result."""
+        match job.behavior:
+            case Misbehavior.SLOW:
+                await self._closing.wait()
+            case Misbehavior.MODERATED_OUTPUT:
+                return _error(400, *_WITHHELD)
+            case Misbehavior.INTERNAL_ERROR:
+                return _error(500, *_BROKE)
+        urls = self._files(job)
+        usage = {"width": 1024, "height": 1024, "image_count": len(urls)}
+        return json(
+            200, {"output": {"choices": _choices(urls)}, "usage": usage, "request_id": f"request-{job.id}"}
+        )
+
+    def _files(self, job: EmulatedJob) -> "list[str]":
+        if job.behavior is Misbehavior.NO_OUTPUT:
+            return []
+        count = 1 if job.behavior is Misbehavior.PARTIAL_BATCH else job.count
+        return [f"{self.file_url(job, index)}?Expires=1764000000" for index in range(count)]
+
+    async def read(self, request: web.Request) -> web.StreamResponse:
+        """`GET /tasks/{id}`."""
+        await self.receive(request)
+        if not self.authorized(request):
+            return _error(*_REFUSALS[Misbehavior.BAD_KEY])
+        job = self.jobs.get(request.match_info["id"])
+        if job is None or job.behavior is Misbehavior.LOST_JOB:
+            output = {"task_id": request.match_info["id"], "task_status": "UNKNOWN"}
+            return json(200, {"request_id": "b2a7fab4", "output": output})
+        return json(200, {"request_id": "43d9e959", **self.task(job)})
+
+    def task(self, job: EmulatedJob) -> dict[str, Any]:
+        """Output and usage of a task."""
+        begun = job.extra["submitted"]
+        output = {"task_id": job.id, "submit_time": _moment(begun), "scheduled_time": _moment(begun)}
+        if job.canceled:
+            return {"output": {**output, "task_status": "CANCELED"}}
+        if not self.is_done(job):
+            return {"output": {**output, "task_status": "PENDING" if job.polls == 1 else "RUNNING"}}
+        output["end_time"] = _moment(begun + timedelta(seconds=12.5))
+        ends = {Misbehavior.MODERATED_OUTPUT: _WITHHELD, Misbehavior.INTERNAL_ERROR: _BROKE}
+        if job.behavior in ends:
+            code, message = ends[job.behavior]
+            return {"output": {**output, "task_status": "FAILED", "code": code, "message": message}}
+        return self._succeeded(job, {**output, "task_status": "SUCCEEDED"})
+
+    def _succeeded(self, job: EmulatedJob, output: dict[str, Any]) -> dict[str, Any]:
+        urls = self._files(job)
+        if job.media == "video":
+            seconds = job.request.body["parameters"].get("duration", 5)
+            usage = {"video_count": 1, "duration": seconds, "output_video_duration": seconds, "SR": 720}
+            return {"output": {**output, **({"video_url": urls[0]} if urls else {})}, "usage": usage}
+        if job.extra["endpoint"] == _DRAW:
+            return {"output": {**output, "choices": _choices(urls)}, "usage": {"image_count": len(urls)}}
+        failed = [{"code": _WITHHELD[0], "message": _WITHHELD[1]}] * (job.count - len(urls))
+        if "[alibabacloud:held-back]" in job.prompt:
+            urls, failed = [], [{"code": _WITHHELD[0], "message": _WITHHELD[1]}] * job.count
+        results = [*({"orig_prompt": job.prompt, "url": url} for url in urls), *failed]
+        metrics = {"TOTAL": job.count, "SUCCEEDED": len(urls), "FAILED": len(failed)}
+        usage = {"image_count": len(urls)}
+        return {"output": {**output, "results": results, "task_metrics": metrics}, "usage": usage}
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """`POST /tasks/{id}/cancel`: only what has not begun."""
+        await self.receive(request)
+        if not self.authorized(request):
+            return _error(*_REFUSALS[Misbehavior.BAD_KEY])
+        job = self.jobs.get(request.match_info["id"])
+        if job is None or job.polls > 0:
+            reason = "Failed to cancel the task, please confirm if the task is in PENDING status."
+            return _error(400, "UnsupportedOperation", reason)
+        job.canceled = True
+        return json(200, {"request_id": "45ac7f13"})
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """`GET /tasks/`: times and models, and not what was asked."""
+        received = await self.receive(request)
+        assert set(received.query) <= {
+            "start_time",
+            "end_time",
+            "model_name",
+            "status",
+            "page_no",
+            "page_size",
+        }
+        if not self.authorized(request):
+            return _error(*_REFUSALS[Misbehavior.BAD_KEY])
+        tasks = [
+            {"task_id": job.id, "model_name": job.request.body["model"], "status": "RUNNING"}
+            for job in self.jobs.values()
+        ]
+        page = int(received.query["page_size"])
+        return json(200, {"request_id": "85eaba38", "data": tasks[-page:], "total": len(tasks)})
+
+
+def _prompt(body: dict[str, Any]) -> str:
+    inputs = body.get("input", {})
+    for message in inputs.get("messages", []):
+        for part in message["content"]:
+            if "text" in part:
+                return str(part["text"])
+    return str(inputs.get("prompt", ""))
+
+
+def _choices(urls: list[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": [{"image": url, "type": "image"}]},
+        }
+        for url in urls
+    ]
