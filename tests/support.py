@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from babysea_server.db.pool import Database
 from babysea_server.keys.scopes import PRESETS
 from babysea_server.keys.service import issue
 from babysea_server.kit.calls import Plan, Principal
+from babysea_server.kit.clock import SystemClock
 from babysea_server.kit.money import micros
 from babysea_server.ledger import store as ledger
 from babysea_server.ledger.verify import verify
@@ -58,6 +60,33 @@ class ManualClock:
         for due, wake in self._sleepers:
             if due <= self._elapsed:
                 wake.set()
+
+
+class JumpingClock(SystemClock):
+    """The machine's clock, which can be put forward: whoever slept until then wakes."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+        self._jumped = asyncio.Event()
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self._ahead)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._ahead
+
+    async def sleep(self, seconds: float) -> None:
+        due = self.monotonic() + seconds
+        while (left := due - self.monotonic()) > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._jumped.wait(), left)
+        await asyncio.sleep(0)
+
+    def jump(self, seconds: float) -> None:
+        """Put the clock forward."""
+        self._ahead += seconds
+        self._jumped.set()
+        self._jumped = asyncio.Event()
 
 
 @dataclass

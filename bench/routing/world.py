@@ -116,10 +116,6 @@ def _within(t: float, start: float, end: float) -> bool:
     return start <= t < end
 
 
-def _stable(t: float) -> Mapping[str, State]:
-    return _states()
-
-
 def _crossing(t: float) -> Mapping[str, State]:
     return _states(a=replace(_A, latency_s=_slope(t, 4, 12)), b=replace(_B, latency_s=_slope(t, 10, 3)))
 
@@ -151,7 +147,7 @@ def _failing(t: float) -> Mapping[str, State]:
 
 
 SCENARIOS = (
-    Scenario("stable", "nothing changes", False, _stable),
+    Scenario("stable", "nothing changes", False, lambda _: _states()),
     Scenario("crossing", "a slows down from 4 s to 12 s, b speeds up from 10 s to 3 s", True, _crossing),
     Scenario("outage", "a fails everything for a quarter of the time", False, _outage),
     Scenario("brown-out", "a takes ten times as long for a quarter of the time", True, _brown_out),

@@ -120,7 +120,7 @@ class ReplicateEmulator(Emulator):
         return [
             web.post("/v1/models/{owner}/{name}/predictions", self.create),
             web.post("/v1/predictions", self.create),
-            web.get("/v1/predictions", self.list),
+            web.get("/v1/predictions", self.browse),
             web.get("/v1/predictions/{id}", self.read),
             web.post("/v1/predictions/{id}/cancel", self.cancel),
             web.get("/v1/webhooks/default/secret", self.secret),
@@ -301,7 +301,7 @@ class ReplicateEmulator(Emulator):
             urls = [f"data:image/png;base64,{encoded}" for _ in urls]
         return urls if job.extra["list"] else urls[0]
 
-    async def list(self, request: web.Request) -> web.StreamResponse:
+    async def browse(self, request: web.Request) -> web.StreamResponse:
         """`GET /predictions?created_after&created_before`: newest first, a hundred to a page."""
         received = await self.receive(request)
         if not self.authorized(request):
@@ -346,7 +346,7 @@ class ReplicateEmulator(Emulator):
             return self._unauthenticated()
         return json(200, {"type": "organization", "username": "acme", "name": "Acme"})
 
-    def submits(self) -> "list[Received]":
+    def submits(self) -> list[Received]:
         """Creations, without cancels."""
         return [request for request in super().submits() if request.path.endswith("/predictions")]
 

@@ -333,6 +333,7 @@ class Wire:
     connections: int = 0
     heads: list[str] = field(default_factory=list)
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    open: list[asyncio.StreamWriter] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -346,6 +347,7 @@ class Wire:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open.append(writer)
         try:
             await self.speak(self, reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -361,10 +363,14 @@ async def _wire(
     wire = Wire(speak)
     server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
     wire.port = server.sockets[0].getsockname()[1]
-    yield wire
-    wire.release.set()
-    server.close()
-    await server.wait_closed()
+    try:
+        yield wire
+    finally:
+        wire.release.set()
+        for writer in wire.open:
+            writer.transport.abort()
+        server.close()
+        await server.wait_closed()
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -418,8 +424,8 @@ async def test_a_connection_is_not_used_after_its_idle_time() -> None:
     async with _wire(_idle_for_ever) as wire:
         for _ in range(3):
             await _send(transport, wire.url)
-        assert wire.connections == 3
         await transport.close()
+        assert wire.connections == 3
 
 
 async def _never_reads(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.conftest import MakeDeployment
+from tests.routing.attempts import AGAINST, resolve
 from tests.support import Customer, Deployment, ManualClock, make_customer
 
 from babysea_server.db.pool import Database
@@ -19,6 +19,7 @@ from babysea_server.routing.health import (
     RECOVERY_AFTER_S,
     REMEMBERED_S,
     WINDOW_S,
+    Limits,
     ProviderHealth,
     Tally,
     assess,
@@ -52,6 +53,43 @@ def test_the_status_follows_from_the_attempts(
     assert assess(tally(failures, successes, age_s), NOW) == status
 
 
+def at(age_s: float | None) -> datetime | None:
+    return None if age_s is None else NOW - timedelta(seconds=age_s)
+
+
+@pytest.mark.parametrize(
+    ("failures", "successes", "ages", "status"),
+    [
+        # A success closes it when it was submitted after the last failure, and not when before.
+        (50, 1, {"last_failure": 70, "last_success": 69}, "healthy"),
+        (50, 1, {"last_failure": 70, "last_success": 71}, "recovering"),
+        (50, 1, {"last_failure": 10, "last_success": 10}, "degraded"),
+        # What only the operator can mend opens it at once, until a success that was submitted later.
+        (1, 99, {"last_failure": 5, "last_operator_failure": 5, "last_success": 6}, "degraded"),
+        (1, 99, {"last_failure": 61, "last_operator_failure": 61, "last_success": 62}, "recovering"),
+        (2, 99, {"last_failure": 5, "last_operator_failure": 70, "last_success": 20}, "healthy"),
+        (2, 99, {"last_failure": 5, "last_operator_failure": 70, "last_success": 80}, "degraded"),
+        # A probe that failed keeps it open, also when the failures before it have left the window.
+        (1, 0, {"last_failure": 5, "probed_at": 6}, "degraded"),
+        (1, 0, {"last_failure": 61, "probed_at": 62}, "recovering"),
+        (1, 0, {"last_failure": 7, "probed_at": 6}, "healthy"),
+        (1, 1, {"last_failure": 5, "probed_at": 9, "last_success": 8}, "healthy"),
+    ],
+)
+def test_the_status_follows_from_the_last_failure_and_what_came_after_it(
+    failures: int, successes: int, ages: dict[str, float], status: str
+) -> None:
+    moments = {name: at(age_s) for name, age_s in ages.items()}
+    assert assess(Tally(failures, successes, **moments), NOW) == status
+
+
+def test_the_limits_are_the_operators_to_set() -> None:
+    limits = Limits(attempts_min=2, failure_rate=0.9, rest_s=5)
+    assert assess(tally(2, 0), NOW, limits) == "degraded"
+    assert assess(tally(2, 0, 5), NOW, limits) == "recovering"
+    assert assess(tally(4, 1), NOW, limits) == "healthy"
+
+
 @given(st.integers(0, 50), st.integers(0, 50), st.floats(0, WINDOW_S), st.floats(0, WINDOW_S))
 def test_only_time_and_successes_help_a_provider(
     failures: int, successes: int, age_s: float, later_s: float
@@ -63,27 +101,14 @@ def test_only_time_and_successes_help_a_provider(
     assert (before == "unknown") == (failures + successes == 0)
     later = assess(tally(failures, successes, age_s + later_s), NOW)
     assert later == before or (before, later) == ("degraded", "recovering")
-    more = assess(tally(failures, successes + max(1, failures), age_s), NOW)
-    assert more in ("healthy", before)
+    assert assess(tally(failures, successes + failures + 1, age_s), NOW) == "healthy"
 
 
 # ------------------------------------------------------------------------------- what is counted
 
 
-async def resolve(db: Database, provider: str, outcome: str, age_s: float = 0, **columns: Any) -> None:
-    """An attempt of `provider` that ended `age_s` ago."""
-    await db.execute(
-        """INSERT INTO attempts (id, generation_id, account_id, model, attempt_order, provider, adapter, outcome,
-                                 failure, error_code, resolved_at)
-           VALUES ($1, $2, $3, 'm/m', 1, $4, 'sandbox', $5::text::attempt_outcome, $6::text::failure_class, $7,
-                   CASE $5 WHEN 'pending' THEN NULL ELSE now() - make_interval(secs => $8) END)""",
-        *(uuid4(), uuid4(), uuid4(), provider, outcome, columns.get("failure"), columns.get("code"), age_s),
-    )
-
-
 def health_of(db: Database, clock: ManualClock | None = None) -> ProviderHealth:
-    against = [failure for failure, rule in RULES.items() if rule.trips_breaker]
-    return ProviderHealth(db, clock or ManualClock(), providers=["b", "a"], failures=against)
+    return ProviderHealth(db, clock or ManualClock(), providers=["b", "a"], failures=AGAINST)
 
 
 async def counted(db: Database) -> tuple[int, int]:

@@ -1,7 +1,6 @@
-"""Replicate: what is sent for every model, what each answer means, and one whole prediction over HTTP."""
+"""Replicate: what is sent for every model, and what each answer means."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,15 +10,11 @@ from uuid import UUID
 
 import jsonschema_rs
 import pytest
-from tests.emulators.kit import SECRET, picture, running
-from tests.emulators.replicate import ReplicateEmulator
 from tests.emulators.replicate_inputs import INPUTS
 from tests.providers.adapters.admissible import jobs, models_of
-from tests.support import ManualClock
 
 from babysea_server.catalog.limits import admits
 from babysea_server.catalog.types import Model
-from babysea_server.kit.connections import Allowance
 from babysea_server.providers.base import (
     Accepted,
     Answer,
@@ -34,14 +29,14 @@ from babysea_server.providers.base import (
     Running,
     Unclear,
 )
-from babysea_server.providers.files import FileTransport
-from babysea_server.providers.http import HttpTransport
-from babysea_server.providers.registry import Registry, Route
 from babysea_server.providers.replicate import Replicate
-from babysea_server.providers.runner import Cancellation, Runner
 from babysea_server.settings import ProviderSettings
 
-CATALOG = models_of("replicate")
+#: Without a price a model needs no length to be priced by, either.
+CATALOG = {
+    name: model if "generation_duration" in model.fields else replace(model, pricing_unit="generation")
+    for name, model in models_of("replicate").items()
+}
 MODELS = sorted(CATALOG)
 BASE = "https://api.replicate.com/v1"
 PROVIDER = Replicate(ProviderSettings(api_key="r8_key"))
@@ -640,176 +635,3 @@ def test_the_check_names_the_account() -> None:
     assert not PROVIDER.read_check(answer(200, b"<html>a portal</html>")).ok
     refused = PROVIDER.read_check(answer(401, {"detail": "You did not pass a valid authentication token"}))
     assert refused == Check(False, "HTTP 401: You did not pass a valid authentication token")
-
-
-# ------------------------------------------------------------------------------- over HTTP
-
-
-def runner(emulator: ReplicateEmulator, **settings: Any) -> Runner:
-    provider = Replicate(ProviderSettings(**{**emulator.settings(), **settings}))
-    allowed = [Allowance.of(emulator.origin)]
-    route = Route(provider, HttpTransport(allowed=allowed), FileTransport(allowed=allowed))
-    return Runner(Registry({"replicate": route}), ManualClock())
-
-
-async def ended(calls: Runner, asked: Job, ticket: Accepted) -> Finished | Refused:
-    while isinstance(read := await calls.poll(asked, ticket), Running):
-        pass
-    return read
-
-
-async def test_a_whole_prediction_over_http() -> None:
-    async with running(ReplicateEmulator()) as emulator:
-        assert isinstance(emulator, ReplicateEmulator)
-        calls = runner(emulator)
-        asked = job(generation_prompt="a harbour", generation_output_number=2, generation_output_format="png")
-        ticket = await calls.submit(asked)
-        assert isinstance(ticket, Accepted)
-        read = await ended(calls, asked, ticket)
-        assert isinstance(read, Finished)
-        assert read.predict_seconds == 0.84
-        files = [await calls.fetch(asked, output, body_max=1_000_000) for output in read.outputs]
-        assert files == [picture(), picture()]
-        assert await calls.cancel(asked, ticket) is Cancellation.SENT
-        assert (await calls.check("replicate")).ok
-        assert len(await calls.callback_keys("replicate")) == 1
-        [submit] = emulator.submits()
-        assert submit.headers["authorization"] == f"Bearer {SECRET}"
-        await calls.close()
-
-
-async def test_a_running_prediction_is_canceled() -> None:
-    async with running(ReplicateEmulator()) as emulator:
-        assert isinstance(emulator, ReplicateEmulator)
-        calls = runner(emulator)
-        asked = job(generation_prompt="[emulate:slow] a harbour")
-        ticket = await calls.submit(asked)
-        assert isinstance(ticket, Accepted)
-        assert await calls.cancel(asked, ticket) is Cancellation.CONFIRMED
-        await calls.close()
-
-
-async def test_a_prediction_whose_answer_was_lost_is_found() -> None:
-    async with running(ReplicateEmulator()) as emulator:
-        assert isinstance(emulator, ReplicateEmulator)
-        calls = runner(emulator)
-        asked = Job(
-            ATTEMPT,
-            "replicate",
-            CATALOG["bfl/flux-schnell"],
-            {"generation_prompt": "[emulate:answer-dropped] a harbour"},
-            opened_at=datetime.now(UTC),
-        )
-        lost = await calls.submit(asked)
-        assert isinstance(lost, Refused)
-        assert lost.failure is Failure.OUTCOME_UNKNOWN
-        found = await calls.reconcile(asked)
-        assert isinstance(found, Accepted)
-        assert found.upstream_id in emulator.jobs
-        await calls.close()
-
-
-@pytest.mark.parametrize(
-    ("word", "failure"),
-    [
-        ("aborted", Failure.TIMED_OUT),
-        ("overdue", Failure.TIMED_OUT),
-        ("stopped", Failure.FAILED),
-        ("busy", Failure.REFUSED_BUSY),
-    ],
-)
-async def test_what_only_replicate_does_has_its_class(word: str, failure: Failure) -> None:
-    async with running(ReplicateEmulator()) as emulator:
-        assert isinstance(emulator, ReplicateEmulator)
-        calls = runner(emulator)
-        asked = job(generation_prompt=f"[replicate:{word}] a harbour")
-        ticket = await calls.submit(asked)
-        assert isinstance(ticket, Accepted)
-        read = await ended(calls, asked, ticket)
-        assert isinstance(read, Refused)
-        assert read.failure is failure
-        await calls.close()
-
-
-async def _post(emulator: ReplicateEmulator, path: str, body: Any, **headers: str) -> Answer:
-    transport = HttpTransport(allowed=[Allowance.of(emulator.origin)])
-    sent = {"authorization": f"Bearer {SECRET}", "content-type": "application/json", **headers}
-    request = Request("POST", f"{emulator.base_url}{path}", sent, json.dumps(body).encode())
-    found = await transport.send(request, timeout_s=5.0, body_max=1_000_000)
-    await transport.close()
-    return found
-
-
-SCHNELL = "/models/black-forest-labs/flux-schnell/predictions"
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "headers", "field"),
-    [
-        (SCHNELL, {"input": {}}, {}, "input"),
-        (SCHNELL, {"input": {"prompt": "a", "colour": 1}}, {}, "input"),
-        (SCHNELL, {"input": {"prompt": "a", "num_outputs": 5}}, {}, "input.num_outputs"),
-        (SCHNELL, {"input": {"prompt": "a", "aspect_ratio": "7:5"}}, {}, "input.aspect_ratio"),
-        (SCHNELL, {"input": {"prompt": "a"}, "version": "x"}, {}, ""),
-        (
-            SCHNELL,
-            {"input": {"prompt": "a"}, "webhook_events_filter": ["end"]},
-            {},
-            "webhook_events_filter.0",
-        ),
-        (SCHNELL, {"input": {"prompt": "a"}, "webhook": "ftp://x"}, {}, "webhook"),
-        ("/predictions", {"input": {"prompt": "a"}}, {}, ""),
-        ("/predictions", {"input": {"prompt": "a"}, "version": "sdxl"}, {}, "version"),
-    ],
-)
-async def test_the_emulator_refuses_as_the_service_does(
-    path: str, body: Any, headers: dict[str, str], field: str
-) -> None:
-    async with running(ReplicateEmulator()) as emulator:
-        assert isinstance(emulator, ReplicateEmulator)
-        found = await _post(emulator, path, body, **headers)
-        assert found.status == 422
-        assert found.headers["content-type"].startswith("application/problem+json")
-        problem = json.loads(found.body)
-        assert list(problem) == ["detail", "status", "title", "invalid_fields"]
-        assert problem["title"] == "Input validation failed"
-        assert [fault["field"] for fault in problem["invalid_fields"]] == [field]
-        assert re.fullmatch(r"(- [^\n]*: [^\n]+\n)+", problem["detail"])
-        assert emulator.purchases == 0
-
-
-async def test_the_emulator_reads_deadlines_and_preferences() -> None:
-    async with running(ReplicateEmulator()) as emulator:
-        assert isinstance(emulator, ReplicateEmulator)
-        body = {"input": {"prompt": "a"}}
-        for wrong in (
-            {"cancel-after": "2s"},
-            {"cancel-after": "1h30m"},
-            {"cancel-after": "90"},
-            {"prefer": "wait=61"},
-        ):
-            assert (await _post(emulator, SCHNELL, body, **wrong)).status == 422
-        assert emulator.purchases == 0
-        waited = await _post(emulator, SCHNELL, body, **{"cancel-after": "5m", "prefer": "wait=5"})
-        assert PROVIDER.read_submit(job(), waited) == Finished(
-            [Output(url=json.loads(waited.body)["output"])], predict_seconds=None, upstream_id="0" * 25 + "1"
-        )
-        assert (await _post(emulator, "/models/stability-ai/sdxl/predictions", body)).status == 404
-
-
-async def test_the_emulator_lists_newest_first_a_hundred_to_a_page() -> None:
-    async with running(ReplicateEmulator()) as emulator:
-        assert isinstance(emulator, ReplicateEmulator)
-        calls = runner(emulator)
-        for _ in range(3):
-            await calls.submit(job(generation_prompt="a"))
-        route_headers = {"authorization": f"Bearer {SECRET}"}
-        transport = HttpTransport(allowed=[Allowance.of(emulator.origin)])
-        found = await transport.send(
-            Request("GET", f"{emulator.base_url}/predictions", route_headers),
-            timeout_s=5.0,
-            body_max=1_000_000,
-        )
-        assert [entry["id"] for entry in json.loads(found.body)["results"]] == list(emulator.jobs)[::-1]
-        await transport.close()
-        await calls.close()

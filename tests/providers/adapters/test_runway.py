@@ -116,7 +116,6 @@ def test_a_picture_is_asked_for_in_pixels_with_its_references_as_objects() -> No
             "seed": 7,
         },
     )
-    body: dict[str, Any]
     _, body = sent(RUNWAY.build_submit(job()))
     assert body["ratio"] == "720:720"
     assert body["contentModeration"] == {"publicFigureThreshold": "low"}
@@ -171,7 +170,8 @@ def test_tasks_are_created_on_behalf_of_somebody_where_that_is_a_setting() -> No
 def test_a_task_is_accepted_and_not_asked_about_within_five_seconds() -> None:
     read = RUNWAY.read_submit(IMAGE, answer(200, {"id": ID, "estimatedCost": {"credits": 25}}))
     assert read == Accepted(ID, poll_after_s=6.0)
-    for body in (b"<html>", b"", {"estimatedCost": {}}, {"id": 7}):
+    odd: list[Any] = [b"<html>", b"", {"estimatedCost": {}}, {"id": 7}]
+    for body in odd:
         read = RUNWAY.read_submit(IMAGE, answer(200, body))
         assert isinstance(read, Refused)
         assert read.failure is Failure.OUTCOME_UNKNOWN

@@ -8,7 +8,12 @@ from starlette.types import Receive, Scope, Send
 from babysea_server import __version__
 from babysea_server.accounts import store as accounts
 from babysea_server.accounts.routes import AccountRoutes
-from babysea_server.app.registries import RegistryFactory, provider_registry, provider_traits
+from babysea_server.app.registries import (
+    RegistryFactory,
+    live_providers,
+    provider_registry,
+    provider_traits,
+)
 from babysea_server.app.shared import Shared, openapi_documents, provider_health, together
 from babysea_server.catalog.routes import CatalogRoutes
 from babysea_server.contract.firewall import Firewall, host_name
@@ -46,6 +51,7 @@ from babysea_server.providers.callbacks import PREFIX as CALLBACKS_PREFIX
 from babysea_server.providers.callbacks import CallbackAddresses, CallbackVerifier
 from babysea_server.providers.runner import Runner
 from babysea_server.routing.chain import Router
+from babysea_server.routing.rankings import Rankings
 from babysea_server.routing.routes import HealthRoutes
 from babysea_server.settings import Settings, SettingsError
 from babysea_server.telemetry.requests import RequestLog, address_key
@@ -92,6 +98,13 @@ class ApiRegion:
         self.reader = Reader(self.db)
         self.requests = RequestLog(self.db, shared.clock, address_key(shared.master_key, region))
         self.provider_health = provider_health(self.db, shared)
+        self.rankings = Rankings(self.db, region, shared.clock, settings.redis_url)
+        self.router = Router(
+            self.registry.available,
+            self.rankings.order,
+            # Where the sandbox stands in for all there is nothing to be learned.
+            exploration=settings.exploration_share if live_providers(settings) else 0.0,
+        )
         self.runner = Runner(self.registry, shared.clock)
         self.callbacks = Callbacks(
             CallbackAddresses(shared.master_key, region, settings.callback_url),
@@ -107,7 +120,7 @@ class ApiRegion:
         account = AccountRoutes(self.db)
         catalog = CatalogRoutes(shared.catalog, self._balance, self.registry.available, provider_traits())
         generations = GenerationRoutes(
-            Generations(shared.catalog, Router(self.registry.available), self.admissions, self._lifetime_s),
+            Generations(shared.catalog, self.router, self.admissions, self._lifetime_s),
             Canceling(self.db, self.reader, self.runner, shared.catalog, shared.clock),
             Deleting(self.db, self.reader, self.store, shared.clock),
             self.reader,
@@ -141,6 +154,7 @@ class ApiRegion:
         await self.counters.open()
         self.authenticator.start()
         self.wakeup.start()
+        self.rankings.start()
         self.requests.start()
 
     async def close(self) -> None:
@@ -149,6 +163,7 @@ class ApiRegion:
         await self.reader.close()
         await self.authenticator.close()
         await self.wakeup.close()
+        await self.rankings.close()
         await self.registry.close()
         await self.requests.close()
         await self._rates.close()

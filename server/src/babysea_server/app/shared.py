@@ -21,6 +21,9 @@ from babysea_server.providers.adapters import adapters
 from babysea_server.routing.health import ProviderHealth
 from babysea_server.settings import Settings
 
+#: The failure classes that speak against a provider.
+PROVIDER_FAILURES = tuple(failure for failure, rule in RULES.items() if rule.trips_breaker)
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -72,7 +75,7 @@ def provider_health(db: Database, shared: Shared) -> ProviderHealth:
         db,
         shared.clock,
         providers=shared.catalog.providers,
-        failures=[failure for failure, rule in RULES.items() if rule.trips_breaker],
+        failures=PROVIDER_FAILURES,
     )
 
 

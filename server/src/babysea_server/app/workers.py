@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from babysea_server.accounts.service import RENEW_EVERY_S, Renewals
 from babysea_server.app.registries import RegistryFactory, provider_registry
-from babysea_server.app.shared import Shared, provider_health, together
+from babysea_server.app.shared import PROVIDER_FAILURES, Shared, provider_health, together
 from babysea_server.db.pool import Database
 from babysea_server.execution.periodic import every
 from babysea_server.execution.run import first
@@ -18,6 +18,8 @@ from babysea_server.outputs.store import open_store
 from babysea_server.providers.callbacks import CallbackAddresses
 from babysea_server.providers.runner import Runner
 from babysea_server.routing.breaker import Breaker
+from babysea_server.routing.job import EVERY_S as RANKING_EVERY_S
+from babysea_server.routing.job import RankingJob
 from babysea_server.telemetry.partitions import EVERY_S as RETENTION_EVERY_S
 from babysea_server.telemetry.partitions import Retention
 
@@ -56,6 +58,9 @@ class WorkerRegion:
             choose=Breaker(self.db, health, shared.clock).choose if settings.breaker_enabled else first,
             callback_url=addresses.url,
         )
+        self.ranking = RankingJob(
+            self.db, region, shared.clock, failures=PROVIDER_FAILURES, redis_url=settings.redis_url
+        )
         self.log_retention = Retention(self.db, keep_days=settings.request_log_days)
         self.renewals = Renewals(self.db, shared.plans)
         self.plan_retention = retention.PlanRetention(self.db, shared.plans)
@@ -71,6 +76,7 @@ class WorkerRegion:
         self._periodic = [
             every("request-log", RETENTION_EVERY_S, self.log_retention.run, self._clock),
             every("window-counts", WINDOW_S, self._delete_old_counts, self._clock),
+            every("rankings", RANKING_EVERY_S, self.ranking.run, self._clock),
             every("periods", RENEW_EVERY_S, self.renewals.run, self._clock),
             every("plan-retention", retention.EVERY_S, self.plan_retention.walk, self._clock),
             every("file-deletions", files.DELETIONS_EVERY_S, self.file_deletions.delete_due, self._clock),
@@ -82,6 +88,7 @@ class WorkerRegion:
         await end(self._periodic)
         await self.worker.stop(within_s=_WORKER_STOP_S)
         await self.runner.close()
+        await self.ranking.close()
         await self.db.close()
 
     async def _delete_old_counts(self) -> None:

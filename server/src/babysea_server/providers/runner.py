@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -49,6 +50,8 @@ _PAUSE_GROWTH = 3.0
 _PAUSE_MAX_S = 30.0
 #: Transports keep their own deadlines; this one is for a transport that does not.
 _TRANSPORT_GRACE_S = 5.0
+#: Customers' and providers' links, which may be signed.
+_ADDRESS = re.compile(r"(?:https?|data):[^\s\"'<>]+")
 #: The file is not there any more, or never was.
 _GONE = frozenset({401, 403, 404, 410})
 
@@ -182,6 +185,8 @@ class Runner:
         if uploads := provider.build_uploads(job):
             answers = [await self._send(route, upload, self.submit_timeout_s) for upload in uploads]
             job = replace(job, uploads=answers)
+        if job.files:  # encoding and scaling files takes its time
+            return await asyncio.to_thread(provider.build_submit, job)
         return provider.build_submit(job)
 
     async def poll(self, job: Job, ticket: Accepted) -> Running | Finished | Refused:
@@ -318,10 +323,11 @@ class Runner:
     # ------------------------------------------------------------------------------- small parts
 
     def _shown(self, route: Route, read: Value) -> Value:
-        """What was read; the words of a refusal without the operator's secrets, which some providers repeat."""
+        """What was read; the words of a refusal without secrets and addresses, which some providers repeat."""
         if not isinstance(read, Refused):
             return read
-        return replace(read, message=_without(read.message, route.provider.settings.secrets))
+        message = _ADDRESS.sub("[address]", read.message)
+        return replace(read, message=_without(message, route.provider.settings.secrets))
 
     async def _send(
         self,

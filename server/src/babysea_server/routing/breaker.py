@@ -10,7 +10,7 @@ import structlog
 from babysea_server.db.pool import Database, DatabaseUnavailableError
 from babysea_server.kit.clock import Clock
 from babysea_server.routing import store
-from babysea_server.routing.health import REMEMBERED_S, ProviderHealth, Window
+from babysea_server.routing.health import REMEMBERED_S, ProviderHealth, Tally, Window
 
 _log = structlog.get_logger(__name__)
 
@@ -122,18 +122,18 @@ class Breaker:
         """Tell the operator of each provider that waits for them: one process, once for each time it breaks."""
         try:
             for provider, tally in window.tallies.items():
-                if tally.needs_operator:
-                    if tally.told_at is not None and not self._is_over(window, tally.told_at):
-                        continue
-                    if await store.note_told(self._db, provider, again_s=self._told_again_s):
-                        _log.error(
-                            "provider_needs_operator", provider=provider, failure=tally.operator_failure
-                        )
-                elif tally.told_at is not None and tally.proven_since(tally.told_at):
-                    if await store.forget_told(self._db, provider, tally.told_at):
-                        _log.info("provider_works_again", provider=provider)
+                await self._tell_of(provider, tally, window.at)
         except _FAULTS as error:
             _log.warning("breaker_blind", error=type(error).__name__)
 
-    def _is_over(self, window: Window, told_at: datetime) -> bool:
-        return (window.at - told_at).total_seconds() >= self._told_again_s
+    async def _tell_of(self, provider: str, tally: Tally, now: datetime) -> None:
+        told_at, again_s = tally.told_at, self._told_again_s
+        if tally.needs_operator:
+            is_news = told_at is None or (now - told_at).total_seconds() >= again_s
+            if is_news and await store.note_told(self._db, provider, again_s=again_s):
+                _log.error("provider_needs_operator", provider=provider, failure=tally.operator_failure)
+            return
+        if told_at is None or not tally.proven_since(told_at):
+            return
+        if await store.forget_told(self._db, provider, told_at):
+            _log.info("provider_works_again", provider=provider)

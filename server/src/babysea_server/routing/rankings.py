@@ -17,6 +17,9 @@ _log = structlog.get_logger(__name__)
 
 #: A process reads the rankings this often.
 REFRESH_EVERY_S = 5.0
+#: An API process waits no longer for an answer of Redis; whoever publishes rankings or looks at them has more time.
+BUDGET_S = 0.05
+PATIENCE_S = 1.0
 
 
 class RankingsUnavailableError(Exception):
@@ -77,8 +80,13 @@ class PostgresRankings:
         pass  # the pool is its owner's
 
 
-def ranking_store(db: Database, region: str, redis_url: str | None) -> RankingStore:
+def ranking_store(
+    db: Database, region: str, redis_url: str | None, *, answer_within_s: float = PATIENCE_S
+) -> RankingStore:
     """The store that an installation uses: Redis where there is one, else the region's database.
+
+    Args:
+        answer_within_s: how long Redis may take for an answer.
 
     Raises:
         ValueError: the URL is none that can be used.
@@ -88,7 +96,7 @@ def ranking_store(db: Database, region: str, redis_url: str | None) -> RankingSt
     # Imported here, as it takes a while and most installations have none.
     from babysea_server.routing.redis import RedisRankings
 
-    return RedisRankings(redis_url, region)
+    return RedisRankings(redis_url, region, answer_within_s=answer_within_s)
 
 
 class Rankings:
@@ -110,7 +118,7 @@ class Rankings:
         *,
         every_s: float = REFRESH_EVERY_S,
     ) -> None:
-        self._store = ranking_store(db, region, redis_url)
+        self._store = ranking_store(db, region, redis_url, answer_within_s=BUDGET_S)
         self._clock = clock
         self._every_s = every_s
         self._known: Mapping[str, Ranking] = {}

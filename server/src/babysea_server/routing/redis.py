@@ -12,8 +12,7 @@ from redis.exceptions import RedisError
 from babysea_server.routing.ranking import STALE_AFTER_S
 from babysea_server.routing.rankings import RankingsUnavailableError, key_prefix
 
-#: An answer that takes longer is not waited for. Being connected may take longer: nobody waits for that.
-READ_WITHIN_S = 0.05
+#: Being connected may take longer than an answer: it is done in the background.
 _CONNECT_WITHIN_S = 1.0
 _CONNECTIONS_MAX = 2
 #: Values read with one command.
@@ -25,18 +24,18 @@ class RedisRankings:
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
-        read_within_s: how long one answer may take.
+        answer_within_s: how long one answer may take.
 
     Raises:
         ValueError: the URL is none of these; the message does not repeat it.
     """
 
-    def __init__(self, url: str, region: str, *, read_within_s: float = READ_WITHIN_S) -> None:
+    def __init__(self, url: str, region: str, *, answer_within_s: float) -> None:
         try:
             pool = ConnectionPool.from_url(
                 url,
                 max_connections=_CONNECTIONS_MAX,
-                socket_timeout=read_within_s,
+                socket_timeout=answer_within_s,
                 socket_connect_timeout=_CONNECT_WITHIN_S,
                 retry=Retry(NoBackoff(), 0),
                 protocol=2,
