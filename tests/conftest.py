@@ -1,7 +1,7 @@
 """Fixtures of the whole suite: a real PostgreSQL, a fresh migrated database for each test, an API in process."""
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +11,7 @@ import asyncpg
 import httpx
 import pytest
 from tests.contract.published import judge
+from tests.emulators.kit import SECRET_MARK
 from tests.support import Customer, Deployment, make_customer
 
 from babysea_server.app.api import Api
@@ -77,6 +78,20 @@ async def db(dsn: str) -> AsyncIterator[Database]:
     await database.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """No test leaves a provider's credentials in anything that it prints or logs."""
+    report = yield
+    if report.passed and any(SECRET_MARK in text for _, text in report.sections):
+        report.outcome = "failed"
+        report.longrepr = "the operator's credentials at a provider were printed or logged; see below"
+    return report
+
+
+async def _tells_no_secret(response: httpx.Response) -> None:
+    assert SECRET_MARK not in (await response.aread()).decode("utf-8", "replace"), "an answer holds a secret"
+
+
 MakeDeployment = Callable[..., Awaitable[Deployment]]
 
 
@@ -131,7 +146,7 @@ async def _deployment(
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             document = await client.get("/openapi.json")
-            client.event_hooks = {"response": [judge(document.content)]}
+            client.event_hooks = {"response": [judge(document.content), _tells_no_secret]}
             yield Deployment(shared.settings, api, workers, api.regions["us"].db, client)
     finally:
         if workers is not None:

@@ -12,7 +12,15 @@ import msgspec
 import pytest
 
 from babysea_server.master_key import load_master_key
-from babysea_server.settings import Settings, SettingsError, describe, environment_name, load_settings
+from babysea_server.settings import (
+    PROVIDER_VARIABLES,
+    ProviderSettings,
+    Settings,
+    SettingsError,
+    describe,
+    environment_name,
+    load_settings,
+)
 
 NAMES = [field.name for field in msgspec.structs.fields(Settings)]
 #: `providers` is no text: each provider's settings have variables of their own.
@@ -294,3 +302,57 @@ def test_logs_go_to_standard_error_and_keep_secrets(format: str) -> None:
         first = json.loads(done.stderr.splitlines()[0])
         assert (first["event"], first["level"], first["count"]) == ("hello", "info", 3)
         assert first["headers"] == {"authorization": "(hidden)", "accept": "json"}
+
+
+def test_credentials_of_providers_come_from_the_names_of_their_own_tools() -> None:
+    for variable, (provider, setting) in PROVIDER_VARIABLES.items():
+        settings = load_settings({variable: "value"})
+        assert getattr(settings.providers[provider], setting) == "value", variable
+
+
+def test_our_own_variable_beats_a_tools_and_the_environment_beats_the_file(tmp_path: Path) -> None:
+    file = settings_file(
+        tmp_path,
+        """
+        [providers.replicate]
+        api_key = "file"
+        jobs_at_once = 3
+        [providers.comfyui]
+        base_url = "http://gpu:8188"
+        options = { workflows = "/srv/workflows" }
+        """,
+    )
+    environment = {
+        "REPLICATE_API_TOKEN": "tool",
+        "BABYSEA_PROVIDER_REPLICATE_API_KEY": "ours",
+        "BABYSEA_PROVIDER_OPENAI_COMPATIBLE_PRIVATE_NETWORK": "true",
+    }
+    providers = load_settings(environment, config=file).providers
+    assert providers["replicate"] == ProviderSettings(api_key="ours", jobs_at_once=3)
+    assert providers["comfyui"].options == {"workflows": "/srv/workflows"}
+    assert providers["openai_compatible"].private_network is True
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"BABYSEA_PROVIDER_FAL_APIKEY": "hunter2"}, "providers have no such setting"),
+        ({"BABYSEA_PROVIDER_FAL_OPTIONS": "hunter2"}, "providers have no such setting"),
+        ({"BABYSEA_PROVIDER_FAL_JOBS_AT_ONCE": "hunter2"}, "int"),
+        ({"BABYSEA_PROVIDER_FAL_JOBS_AT_ONCE": "0"}, ">= 1"),
+    ],
+)
+def test_a_wrong_setting_of_a_provider_is_told_without_its_value(
+    environment: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings(environment)
+    assert reason in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_credentials_of_providers_are_never_shown(tmp_path: Path) -> None:
+    settings = load_settings({"FAL_KEY": "hunter2", "REPLICATE_API_TOKEN": "hunter2"})
+    assert "hunter2" not in repr(settings) + repr(settings.providers) + str(settings.providers["fal"])
+    [row] = [row for row in describe(settings) if row["name"] == "providers"]
+    assert row["value"] == {"fal": "(set)", "replicate": "(set)"}

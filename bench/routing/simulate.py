@@ -70,12 +70,14 @@ class SlotLog:
         other._day = {name: _copied(counts) for name, counts in self._day.items()}
         return other
 
-    def records(self, now: float, half_life_s: float) -> dict[str, Record]:
-        """What `store.statistics` reads, by provider."""
+    def records(self, now: float, half_life_s: float | None) -> dict[str, Record]:
+        """What `store.statistics` reads, by provider; without a half-life only the day."""
         for slot in [slot for slot in self._slots if slot * SLOT_S <= now - WINDOW_S]:
             for provider, counts in self._slots.pop(slot).items():
                 self._day[provider].add_all(counts, -1.0)
         records = {provider: Record(day=counts) for provider, counts in self._day.items()}
+        if half_life_s is None:
+            return records
         oldest = int((now - _HALF_LIVES * half_life_s) // SLOT_S)
         for slot in range(oldest, int(now // SLOT_S) + 1):
             weight = weight_of(now - (slot + 0.5) * SLOT_S, half_life_s)
@@ -303,7 +305,7 @@ class _Run:
             self.ranked, self._pending = self._pending[1], None
         while now >= self._next_ranking:
             at = self._next_ranking
-            records = self._log.records(at, self._rule.half_life_s or WINDOW_S)
+            records = self._log.records(at, self._rule.half_life_s)
             order = rank(records, self._rule, moment(at)).providers_ranked
             self._pending = (at + SEEN_AFTER_S, order)
             self._next_ranking += RANKED_EVERY_S

@@ -4,7 +4,6 @@ Beside the checklist a prompt may hold `[alibabacloud:<word>]`: `error-in-200`, 
 `bad-url`, `gateway`, `held-back` (every picture of the batch failed, and the task succeeded).
 """
 
-import asyncio
 import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, ClassVar
@@ -65,17 +64,6 @@ class AlibabaCloudEmulator(Emulator):
     def __init__(self) -> None:
         super().__init__()
         self.polls_until_done = 0  # a task is asked about seldom
-        self._closing = asyncio.Event()
-
-    def app(self) -> web.Application:
-        """Lets go of what is held when it closes."""
-        app = super().app()
-
-        async def close(_: web.Application) -> None:
-            self._closing.set()
-
-        app.on_shutdown.append(close)
-        return app
 
     def routes(self) -> list[web.RouteDef]:
         """The API under `/api/v1`."""
@@ -140,7 +128,7 @@ class AlibabaCloudEmulator(Emulator):
         """The answer that is the result."""
         match job.behavior:
             case Misbehavior.SLOW:
-                await self._closing.wait()
+                await self.closing.wait()
             case Misbehavior.MODERATED_OUTPUT:
                 return _error(400, *_WITHHELD)
             case Misbehavior.INTERNAL_ERROR:

@@ -1,6 +1,5 @@
 """BytePlus ModelArk: pictures in the answer, video tasks that are created, read, listed, and taken out of the queue."""
 
-import asyncio
 import re
 from typing import Any, ClassVar
 
@@ -119,10 +118,6 @@ class BytePlusEmulator(Emulator):
     provider: ClassVar[str] = "byteplus"
     base_path: ClassVar[str] = "/api/v3"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._leaving = asyncio.Event()
-
     def routes(self) -> list[web.RouteDef]:
         """The API under `/api/v3`."""
         return [
@@ -132,16 +127,6 @@ class BytePlusEmulator(Emulator):
             web.get(f"{_TASKS}/{{id}}", self.read),
             web.delete(f"{_TASKS}/{{id}}", self.delete),
         ]
-
-    def app(self) -> web.Application:
-        """Lets go of the answers that are held back."""
-
-        async def leave(_: web.Application) -> None:
-            self._leaving.set()
-
-        app = super().app()
-        app.on_shutdown.append(leave)
-        return app
 
     # ------------------------------------------------------------------------------- pictures
 
@@ -161,7 +146,7 @@ class BytePlusEmulator(Emulator):
         if behavior is Misbehavior.ANSWER_DROPPED:
             raise DroppedError
         if behavior is Misbehavior.SLOW:
-            await self._leaving.wait()
+            await self.closing.wait()
         return json(200, self.pictures(job), {"x-request-id": f"021-{job.id}"})
 
     def pictures(self, job: EmulatedJob) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Beside the checklist a prompt may hold `[cloudflare:<word>]`: `allowance`, `time
 `undecodable`, `gateway`.
 """
 
-import asyncio
 import base64
 import io
 import re
@@ -143,23 +142,9 @@ class CloudflareEmulator(Emulator):
     provider: ClassVar[str] = "cloudflare"
     base_path: ClassVar[str] = "/client/v4"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._closing = asyncio.Event()
-
     def settings(self) -> dict[str, Any]:
         """Names the account, too."""
         return {**super().settings(), "account_id": ACCOUNT}
-
-    def app(self) -> web.Application:
-        """Lets go of what is held when it closes."""
-        app = super().app()
-
-        async def close(_: web.Application) -> None:
-            self._closing.set()
-
-        app.on_shutdown.append(close)
-        return app
 
     def routes(self) -> list[web.RouteDef]:
         """The API under `/client/v4`."""
@@ -200,7 +185,7 @@ class CloudflareEmulator(Emulator):
         job = self.new_job(f"ray-{self.number()}", prompt, received, extra={"model": model})
         match job.behavior:
             case Misbehavior.SLOW:
-                await self._closing.wait()
+                await self.closing.wait()
             case Misbehavior.ANSWER_DROPPED:
                 raise DroppedError
             case Misbehavior.INTERNAL_ERROR:

@@ -145,6 +145,8 @@ class Emulator:
         self.down = False
         self.origin = ""
         self.files_fetched = 0
+        self.closing = asyncio.Event()
+        """Set when the server ends: what holds an answer back waits for it."""
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -220,9 +222,8 @@ class Emulator:
             return
         times = 2 if job.behavior is Misbehavior.CALLBACK_TWICE else 1
         forged = job.behavior is Misbehavior.CALLBACK_FORGED
-        task = asyncio.create_task(self._post(job.callback_url, [build(forged) for _ in range(times)]))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        sending = self._post(job.callback_url, [build(forged) for _ in range(times)])
+        self._tasks.add(asyncio.create_task(sending))
 
     async def _post(self, url: str, messages: list[tuple[dict[str, str], bytes]]) -> None:
         timeout = aiohttp.ClientTimeout(total=10)
@@ -238,7 +239,11 @@ class Emulator:
         """The whole server."""
         app = web.Application(middlewares=[self._guard], client_max_size=_BODY_MAX)
         app.add_routes([web.get("/_files/{id}/{index}", self._serve_file), *self.routes()])
+        app.on_shutdown.append(self._let_go)
         return app
+
+    async def _let_go(self, _app: web.Application) -> None:
+        self.closing.set()
 
     @web.middleware
     async def _guard(
@@ -254,7 +259,9 @@ class Emulator:
             raise web.HTTPInternalServerError from None  # written to nobody
 
     async def _serve_file(self, request: web.Request) -> web.StreamResponse:
-        assert "authorization" not in request.headers, "an output host got credentials"
+        leaked = [name for name, value in request.headers.items() if SECRET_MARK in value]
+        assert not leaked, "an output host got credentials"
+        assert SECRET_MARK not in str(request.url), "an address of an output holds credentials"
         job = self.jobs.get(request.match_info["id"])
         if job is None or job.behavior is Misbehavior.EXPIRED_OUTPUT:
             return web.Response(status=403, text="expired")
@@ -265,7 +272,8 @@ class Emulator:
     async def settle(self) -> None:
         """Wait until every callback that was begun has been sent."""
         while self._tasks:
-            await asyncio.gather(*self._tasks)
+            tasks, self._tasks = self._tasks, set()
+            await asyncio.gather(*tasks)
 
 
 async def _form(request: web.Request) -> dict[str, list[Any]]:

@@ -4,7 +4,6 @@ Beside the checklist a prompt may hold `[openai:<word>]`: `hard-limit`, `unverif
 `gateway`.
 """
 
-import asyncio
 import base64
 import re
 from typing import Any, ClassVar
@@ -109,20 +108,6 @@ class OpenAIEmulator(Emulator):
     provider: ClassVar[str] = "openai"
     base_path: ClassVar[str] = "/v1"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._closing = asyncio.Event()
-
-    def app(self) -> web.Application:
-        """Lets go of what is held when it closes."""
-        app = super().app()
-
-        async def close(_: web.Application) -> None:
-            self._closing.set()
-
-        app.on_shutdown.append(close)
-        return app
-
     def routes(self) -> list[web.RouteDef]:
         """The API under `/v1`."""
         return [
@@ -155,7 +140,7 @@ class OpenAIEmulator(Emulator):
         job = self.new_job(f"req_{self.number()}", prompt, received, count=count)
         match job.behavior:
             case Misbehavior.SLOW:
-                await self._closing.wait()
+                await self.closing.wait()
             case Misbehavior.ANSWER_DROPPED:
                 raise DroppedError
             case Misbehavior.INTERNAL_ERROR:

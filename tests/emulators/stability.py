@@ -3,7 +3,6 @@
 Beside the checklist a prompt may hold `[stability:<word>]`: `unprocessable`, `forbidden`, `gateway`.
 """
 
-import asyncio
 import base64
 import re
 from typing import Any, ClassVar
@@ -82,20 +81,6 @@ class StabilityEmulator(Emulator):
 
     provider: ClassVar[str] = "stability"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._closing = asyncio.Event()
-
-    def app(self) -> web.Application:
-        """Lets go of what is held when it closes."""
-        app = super().app()
-
-        async def close(_: web.Application) -> None:
-            self._closing.set()
-
-        app.on_shutdown.append(close)
-        return app
-
     def routes(self) -> list[web.RouteDef]:
         """Generation and the balance."""
         return [
@@ -129,7 +114,7 @@ class StabilityEmulator(Emulator):
         job = self.new_job(f"{self.number():032x}", prompt, received)
         match job.behavior:
             case Misbehavior.SLOW:
-                await self._closing.wait()
+                await self.closing.wait()
             case Misbehavior.ANSWER_DROPPED:
                 raise DroppedError
             case Misbehavior.INTERNAL_ERROR:

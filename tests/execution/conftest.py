@@ -25,7 +25,8 @@ from babysea_server.kit.ids import uuid7
 from babysea_server.ledger import store as ledger
 from babysea_server.ledger.verify import verify
 from babysea_server.outputs.store import ObjectStore, open_store
-from babysea_server.providers.registry import Route, everywhere
+from babysea_server.providers.caps import Cap
+from babysea_server.providers.registry import Registry, Route
 from babysea_server.providers.runner import Runner
 
 #: What an account starts with and what a generation reserves, in micro-credits.
@@ -63,6 +64,7 @@ class House:
     catalog: Catalog
     admissions: Admissions
     provider: Scripted = field(default_factory=Scripted)
+    caps: dict[str, Cap] = field(default_factory=dict)
     workers: list[Killable] = field(default_factory=list)
 
     async def admit(
@@ -102,9 +104,10 @@ class House:
 
     def runner(self, clock: Clock | None = None) -> Runner:
         """A runner over the scripted provider, for every provider id."""
-        route = Route(self.provider, self.provider)
+        ids = [*self.catalog.providers, *self.provider.scripts]
+        routes = {id: Route(self.provider, self.provider, cap=self.caps.get(id)) for id in ids}
         return Runner(
-            everywhere([*self.catalog.providers, *self.provider.scripts], route),
+            Registry(routes),
             clock or SystemClock(),
             submit_timeout_s=SUBMIT_TIMEOUT_S,
         )

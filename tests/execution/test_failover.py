@@ -4,9 +4,21 @@ from typing import Any
 
 import pytest
 from tests.execution.conftest import BALANCE, COST, House
-from tests.execution.scripted import DONE, PICTURE, AdapterError, Call, Script, Scripted, accepted, lost
+from tests.execution.scripted import (
+    DONE,
+    PICTURE,
+    AdapterError,
+    Call,
+    Gate,
+    Script,
+    Scripted,
+    accepted,
+    lost,
+)
+from tests.support import eventually
 
 from babysea_server.execution.worker import Worker
+from babysea_server.kit.clock import SystemClock
 from babysea_server.providers.base import (
     Accepted,
     AnswerLostError,
@@ -19,6 +31,8 @@ from babysea_server.providers.base import (
     Running,
     Unclear,
 )
+from babysea_server.providers.caps import Cap
+from babysea_server.settings import ProviderSettings
 
 CHAIN = ("replicate", "fal", "cloudflare")
 NO_OUTPUT = Finished([], cost_micro=700)
@@ -310,3 +324,58 @@ async def test_every_transport_that_offers_it_is_maintained(house: House) -> Non
     assert isinstance(killable.worker, Worker)
     await house.finished(await house.admit())
     assert house.provider.maintained == 1
+
+
+async def test_after_an_unknown_outcome_the_next_is_asked_only_where_the_operator_chose_so(
+    house: House,
+) -> None:
+    lossy = Script([lost(AnswerLostError("reset"), bought=True)])
+    house.provider = Scripted(replicate=lossy, fal=Script())
+    house.provider.settings = ProviderSettings(unknown_outcome="next_provider")
+    generation = await house.admit(("replicate", "fal"))
+    await house.worker()
+    row = await house.finished(generation)
+    assert (row["status"], row["provider_used"]) == ("succeeded", "fal")
+    assert await house.outcomes(generation) == [
+        ("replicate", "failed", "outcome_unknown"),
+        ("fal", "used", None),
+    ]
+    # What may have been bought at the first counts as wasted.
+    assert (await house.attempts(generation))[0]["estimated_cost"] > 0
+    await house.check()
+
+
+async def test_fewer_outputs_than_asked_for_are_no_success(house: House) -> None:
+    house.provider = Scripted(replicate=Script([DONE]), fal=Script([Finished([Output(data=PICTURE)] * 5)]))
+    generation = await house.admit(
+        ("replicate", "fal"), inputs={"generation_prompt": "a test", "generation_output_number": 3}
+    )
+    await house.worker()
+    row = await house.finished(generation)
+    assert (row["provider_used"], len(row["outputs"])) == ("fal", 3)
+    assert await house.outcomes(generation) == [("replicate", "failed", "bad_output"), ("fal", "used", None)]
+    await house.check()
+
+
+async def test_a_provider_without_room_is_passed_over_and_waited_for_when_it_is_the_only_one(
+    house: House,
+) -> None:
+    gate = Gate()
+    house.provider = Scripted(replicate=Script([accepted()], on_submit=gate), fal=Script())
+    house.caps = {"replicate": Cap(SystemClock(), jobs_at_once=1)}
+    first = await house.admit(("replicate",))
+    await house.worker()
+    await gate.entered.wait()
+    over = await house.admit(("replicate", "fal"))
+    assert (await house.finished(over))["provider_used"] == "fal"
+    waiting = await house.admit(("replicate",))
+
+    async def claimed() -> bool:
+        return bool((await house.generation(waiting))["worker_id"])
+
+    await eventually(claimed)
+    assert await house.attempts(waiting) == [], "its time has not begun"
+    gate.opened.set()
+    for generation in (first, waiting):
+        assert (await house.finished(generation))["provider_used"] == "replicate"
+    await house.check()

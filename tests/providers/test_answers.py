@@ -194,6 +194,14 @@ def test_words_are_bounded() -> None:
     assert words({"detail": [{"msg": "x"}] * 1000}).count("x") == 5
 
 
+def test_addresses_are_shown_without_what_may_be_a_token() -> None:
+    said = "could not fetch https://files.example/a.png?sig=s3cr3t&x=1#y (404), nor 'http://b.example/c?d'"
+    shown = "could not fetch https://files.example/a.png (404), nor 'http://b.example/c'"
+    assert words({"detail": said}) == shown
+    assert failed(said, ()).message == shown
+    assert told(answer(422, {"detail": said})) == f"HTTP 422: {shown}"
+
+
 def test_one_line_tells_the_status_and_the_words() -> None:
     assert told(answer(401, {"detail": "no"})) == "HTTP 401: no"
     assert told(answer(502, b"<html>", content_type="text/html")) == "HTTP 502"

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,10 +54,6 @@ def test_the_status_follows_from_the_attempts(
     assert assess(tally(failures, successes, age_s), NOW) == status
 
 
-def at(age_s: float | None) -> datetime | None:
-    return None if age_s is None else NOW - timedelta(seconds=age_s)
-
-
 @pytest.mark.parametrize(
     ("failures", "successes", "ages", "status"),
     [
@@ -79,8 +76,10 @@ def at(age_s: float | None) -> datetime | None:
 def test_the_status_follows_from_the_last_failure_and_what_came_after_it(
     failures: int, successes: int, ages: dict[str, float], status: str
 ) -> None:
-    moments = {name: at(age_s) for name, age_s in ages.items()}
-    assert assess(Tally(failures, successes, **moments), NOW) == status
+    found = Tally(failures, successes)
+    for name, age_s in ages.items():
+        found = msgspec.structs.replace(found, **{name: NOW - timedelta(seconds=age_s)})
+    assert assess(found, NOW) == status
 
 
 def test_the_limits_are_the_operators_to_set() -> None:

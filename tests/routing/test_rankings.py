@@ -30,7 +30,7 @@ def ranking(*providers: str, age_s: float = 0.0) -> bytes:
     return msgspec.json.encode(
         Ranking(
             providers_ranked=providers,
-            scores={provider: 0.5 for provider in providers},
+            scores=dict.fromkeys(providers, 0.5),
             attempts_total=9,
             window_hours=24,
             computed_at=datetime.now(UTC) - timedelta(seconds=age_s),

@@ -29,7 +29,7 @@ _SECRET_NAMES = frozenset(
 
 
 #: Where each provider's own tools look for its credentials; `BABYSEA_PROVIDER_<ID>_<SETTING>` works for every provider.
-_PROVIDER_VARIABLES: Mapping[str, tuple[str, str]] = {
+PROVIDER_VARIABLES: Mapping[str, tuple[str, str]] = {
     "REPLICATE_API_TOKEN": ("replicate", "api_key"),
     "FAL_KEY": ("fal", "api_key"),
     "BFL_API_KEY": ("bfl", "api_key"),
@@ -196,6 +196,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     worker_poll_s: Annotated[
         float, _Positive, _text("How often a worker looks for work without being woken.")
     ] = 1.0
+    worker_stop_s: Annotated[
+        float,
+        Meta(ge=0, le=3600),
+        _text("How long a worker that is told to stop waits for answers to what it is buying."),
+    ] = 5.0
     submit_timeout_s: Annotated[float, _Positive, _text("Longest wait for a provider to take a job.")] = 30.0
     image_attempt_timeout_s: Annotated[
         float, _Positive, _text("Longest time one provider may take for an image.")
@@ -252,6 +257,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def environment_name(setting: str) -> str:
     """The environment variable that documentation names for a setting."""
+    if setting == "providers":
+        return f"{_PROVIDER_PREFIX}<ID>_<SETTING>"
     return setting.upper() if setting in _PLAIN_NAMES else f"BABYSEA_{setting.upper()}"
 
 
@@ -337,7 +344,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
 def _providers_from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Settings of providers by id, from the names of their own tools and, before those, from ours."""
     found: dict[str, dict[str, str]] = {}
-    for variable, (provider, setting) in _PROVIDER_VARIABLES.items():
+    for variable, (provider, setting) in PROVIDER_VARIABLES.items():
         if environment.get(variable):
             found.setdefault(provider, {})[setting] = environment[variable]
     suffixes = {f"_{field.name.upper()}": field.name for field in msgspec.structs.fields(ProviderSettings)}

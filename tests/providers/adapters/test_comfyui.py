@@ -41,7 +41,11 @@ from babysea_server.providers.registry import Registry, Route
 from babysea_server.providers.runner import Cancellation, Runner
 from babysea_server.settings import ProviderSettings, SettingsError
 
-MODELS = models_of("comfyui")
+#: Those whose length is not chosen need one to have a price.
+MODELS = {
+    name: model if model.media == "image" else replace(model, max_seconds=60)
+    for name, model in models_of("comfyui").items()
+}
 BASE = "http://gpu.example.com:8188"
 PROVIDER = ComfyUI(ProviderSettings(base_url=BASE))
 ID = str(ATTEMPT)
@@ -107,6 +111,21 @@ def test_every_template_serves_a_model_and_uses_the_cores_nodes_only() -> None:
     assert set(templates) == named
     used = {node["class_type"] for template in templates.values() for node in template.graph.values()}
     assert used <= set(NODES)
+
+
+def test_every_model_file_that_a_template_loads_is_listed_for_operators() -> None:
+    listed = (OWN / "README.md").read_text()
+    files = {
+        value.removesuffix(".safetensors")
+        for template in load_templates(None).values()
+        for node in template.graph.values()
+        for value in node["inputs"].values()
+        if isinstance(value, str) and value.endswith(".safetensors")
+    }
+    assert len(files) > 15
+    for name in files:
+        either = name.replace("high_noise", "{high,low}_noise").replace("low_noise", "{high,low}_noise")
+        assert f"`{name}`" in listed or f"`{either}`" in listed, name
 
 
 def test_a_request_fills_the_places_with_its_own_types() -> None:
@@ -226,7 +245,7 @@ def test_the_operators_templates_lie_over_those_that_come_with_the_package(tmp_p
         ("{}", "not a graph"),
         ('{"nodes": []}', "has no class_type"),
         ('{"1": {"class_type": "A"}}', "has no inputs"),
-        ('{"1": {"class_type": "A", "inputs": {"n": "{{steps|four}}"}}}', "malformed"),
+        ('{"1": {"class_type": "A", "inputs": {"n": "{{steps|x}}"}}}', "malformed"),
     ],
 )
 def test_a_template_that_is_none_is_refused_by_name(tmp_path: Path, text: str, fault: str) -> None:
@@ -352,9 +371,8 @@ def file(name: str, type: str = "output", **beside: Any) -> dict[str, Any]:
 
 def urls(read: Any) -> list[tuple[str, dict[str, str]]]:
     assert isinstance(read, Finished)
-    return [
-        (urlsplit(output.url).path, dict(parse_qsl(urlsplit(output.url).query))) for output in read.outputs
-    ]
+    split = [urlsplit(output.url or "") for output in read.outputs]
+    return [(parts.path, dict(parse_qsl(parts.query))) for parts in split]
 
 
 def test_saved_files_are_outputs_and_previews_only_where_nothing_was_saved() -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -138,11 +138,12 @@ _JSON = st.recursive(
 _STATUSES = st.sampled_from(
     [200, 201, 202, 204, 301, 400, 401, 402, 403, 404, 409, 422, 429, 500, 503, 504, 524]
 ) | (st.integers(100, 599))
+_ODD = st.sampled_from(["", "application/json", "image/png", "text/plain", "wait=5", "\ud800", "9" * 400])
 _HEADERS = st.dictionaries(
     st.sampled_from(["content-type", "retry-after", "location", "preference-applied", "x-fal-error-type"]),
-    st.sampled_from(["", "application/json", "image/png", "text/plain", "wait=5", "\ud800", "9" * 400]) | st.text(max_size=20),
+    _ODD | st.text(max_size=20),
     max_size=3,
-)  # fmt: skip
+)
 
 
 def _encoded(document: Any) -> bytes:
@@ -210,8 +211,8 @@ def is_sound(read: object) -> bool:
     """Whether a read value is one of those documented, with nothing in it that could not be kept."""
     match read:
         case Accepted():
-            json.dumps(read.state)
-            return bool(read.upstream_id) and "\0" not in read.upstream_id and read.poll_after_s >= 0
+            json.dumps(read.state).encode()
+            return bool(read.upstream_id.encode()) and "\0" not in read.upstream_id and read.poll_after_s >= 0
         case Running():
             return read.poll_after_s is None or read.poll_after_s >= 0
         case Finished():
@@ -221,7 +222,7 @@ def is_sound(read: object) -> bool:
             return all(told) and (read.upstream_id is None or isinstance(read.upstream_id, str))
         case Refused():
             told = [isinstance(read.failure, Failure), read.code is None or read.code in CODES]
-            told += [isinstance(read.message, str), len(read.message) <= 1000, "\0" not in read.message]
+            told += [len(read.message.encode()) <= 4000, "\0" not in read.message]
             told += [read.retry_after_s is None or 0 <= read.retry_after_s <= 86_400]
             return all(told) and (read.cost_micro is None or type(read.cost_micro) is int)
         case Look():
@@ -229,7 +230,7 @@ def is_sound(read: object) -> bool:
     return False
 
 
-CODES = {error.code for error in (ERRORS.values() if isinstance(ERRORS, Mapping) else ERRORS)}
+CODES = set(ERRORS)
 SUBMIT = (Accepted, Finished, Refused)
 POLL = (Running, Look, Finished, Refused)
 LOOK = (Running, Finished, Refused)
@@ -328,12 +329,7 @@ def test_an_adapter_describes_itself(id: str) -> None:
     assert adapter.name == id
     assert isinstance(adapter.traits, Traits)
     assert adapter.__doc__
-    known = (
-        {setting.name for setting in fields(ProviderSettings)}
-        if False
-        else set(ProviderSettings.__struct_fields__)
-    )
-    assert set(adapter.needs) <= known
+    assert set(adapter.needs) <= set(ProviderSettings.__struct_fields__)
     assert adapter.default_base is not None or "base_url" in adapter.needs
     assert adapter.default_base is None or not adapter.default_base.endswith("/")
     assert all("/" not in host and not host.startswith(".") for host in adapter.hosts)
@@ -362,7 +358,7 @@ def test_an_adapter_does_what_its_traits_say(id: str, recorded: Mapping[str, Rec
     assert overrides(provider, "read_poll") == overrides(provider, "build_poll")
     assert traits.delivery == "synchronous" or overrides(provider, "build_poll")
     assert (traits.cancel is not None) <= overrides(provider, "build_cancel")
-    assert overrides(provider, "build_cancel") == overrides(provider, "read_cancel")
+    assert overrides(provider, "read_cancel") <= overrides(provider, "build_cancel")
     assert overrides(provider, "build_reconcile") == overrides(provider, "read_reconcile")
     assert (traits.verification is not None) <= overrides(provider, "verify_callback")
     for job in found.jobs:
@@ -385,7 +381,7 @@ def _priced(model: Model) -> Model:
     return model if "generation_duration" in model.fields else replace(model, pricing_unit="generation")
 
 
-@pytest.mark.parametrize(("id", "model"), pairs())
+@pytest.mark.parametrize(("id", "model"), list(pairs()))
 def test_a_provider_can_be_told_what_a_model_must_be_told(id: str, model: Model) -> None:
     """Else the pair serves nothing, or only requests that leave everything as it is."""
     assert next(jobs(id, model), None) is not None
@@ -395,10 +391,6 @@ def test_a_provider_can_be_told_what_a_model_must_be_told(id: str, model: Model)
             len(spec.enum) if spec.enum else int(spec.max or 2) if name == "generation_output_number" else 2
         )
         told = name in offer.params or (offer.partial and name in offer.limits) or not offer.params
-        must = spec.required or name in (
-            "generation_output_number",
-            "generation_duration",
-            "generation_input_file",
-            "generation_input_video_file",
-        )
+        asked_of_all = ("generation_output_number", "generation_duration", "generation_input_file")
+        must = spec.required or name in asked_of_all
         assert told or not must or choices == 1, name

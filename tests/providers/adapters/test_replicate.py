@@ -195,7 +195,7 @@ def test_our_seed_is_sent_where_the_customer_left_it_to_chance() -> None:
 @pytest.mark.parametrize(
     ("model", "inputs", "params"),
     [
-        ("gpt/image-1.5", {"generation_moderation": False}, {"moderation": "low"}),
+        ("gpt/image-1.5", {"generation_moderation": False}, {"moderation": "auto"}),
         ("gpt/image-1.5", {"generation_output_format": "jpg"}, {"output_format": "jpeg"}),
         ("bfl/flux-2-pro", {"generation_moderation": True}, {"safety_tolerance": 1}),
         ("bfl/flux-2-pro", {"generation_moderation": False}, {"safety_tolerance": 2}),

@@ -23,10 +23,6 @@ from babysea_server.routing.job import RankingJob
 from babysea_server.telemetry.partitions import EVERY_S as RETENTION_EVERY_S
 from babysea_server.telemetry.partitions import Retention
 
-#: A run that is buying or settling when its worker stops gets this long; the process's own end is at ten.
-_WORKER_STOP_S = 5.0
-
-
 class WorkerRegion:
     """The worker's side of one region."""
 
@@ -67,6 +63,7 @@ class WorkerRegion:
         self.file_deletions = files.FileDeletions(self.db, store)
         self.orphan_sweep = files.OrphanSweep(self.db, store)
         self._clock = shared.clock
+        self._stop_s = settings.worker_stop_s
         self._periodic: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -86,7 +83,7 @@ class WorkerRegion:
     async def close(self) -> None:
         """Stop, giving back what is not done, and close."""
         await end(self._periodic)
-        await self.worker.stop(within_s=_WORKER_STOP_S)
+        await self.worker.stop(within_s=self._stop_s)
         await self.runner.close()
         await self.ranking.close()
         await self.db.close()

@@ -1,7 +1,8 @@
 """From a finished job to stored outputs: fetched at once, because upstream links die within minutes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -20,8 +21,12 @@ _OUTPUT_MAX = {"image": 64 * 1024 * 1024, "video": 1024 * 1024 * 1024}
 #: How long a store, or the way to a file, that is away is waited for at least, and how often the store is tried.
 _PATIENCE_S = 60.0
 _STORAGE_PAUSE_S = 5.0
-#: Some models choose how many pictures they make, up to the number asked for.
-_CHOOSES_NUMBER = ("generation_sequential_image_generation", "auto")
+#: With these the model itself chooses how many pictures it makes, up to the number asked for.
+_CHOOSES_NUMBER: Mapping[str, Any] = {
+    "generation_sequential_image_generation": "auto",
+    "generation_enable_sequential": True,
+    "generation_enable_interleave": True,
+}
 
 
 class Collector:
@@ -163,7 +168,7 @@ def _problem(attempt: Attempt, outputs: Sequence[Output]) -> str | None:
     main, asked = sum(output.media is None for output in outputs), _asked(attempt)
     if not main:
         return "success without an output"
-    field, value = _CHOOSES_NUMBER
-    if asked is not None and main < asked and attempt.job.inputs.get(field) != value:
-        return f"{main} of {asked} outputs"
-    return None
+    inputs = attempt.job.inputs
+    if asked is None or main >= asked or any(inputs.get(name) == on for name, on in _CHOOSES_NUMBER.items()):
+        return None
+    return f"{main} of {asked} outputs"

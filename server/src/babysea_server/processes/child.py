@@ -24,7 +24,6 @@ _PAUSE_AFTER_WORK_MAX_S = 1.0
 _HEALTHY_AFTER_S = 10.0
 #: Deaths without a reason before the first readiness; then `up` gives up instead of trying for ever.
 _EARLY_DEATHS_MAX = 3
-_STOP_S = 8.0
 _LAST_WORDS_S = 1.0
 
 
@@ -37,6 +36,7 @@ class Child:
         environment: what its environment has besides ours.
         run_dir: where `<name>.pid` holds the id of the running process.
         go: set when the process may open the databases; until then it loads its code.
+        stop_s: how long it may take to end when it is told to; then it is killed.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Child:
         environment: Mapping[str, str],
         run_dir: Path,
         go: asyncio.Event,
+        stop_s: float,
     ) -> None:
         self.name = name
         self.ready = asyncio.Event()
@@ -56,6 +57,7 @@ class Child:
         self._environment = {**os.environ, **environment, SUPERVISED: "1"}
         self._pid_file = run_dir / f"{name}.pid"
         self._go = go
+        self._stop_s = stop_s
         self._process: asyncio.subprocess.Process | None = None
         self._failure: str | None = None
         self._worked = False
@@ -150,7 +152,7 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(asyncio.shield(process.wait()), _STOP_S)
+            await asyncio.wait_for(asyncio.shield(process.wait()), self._stop_s)
         except TimeoutError:
             _log.warning("process_killed", process=self.name)
             with contextlib.suppress(ProcessLookupError):

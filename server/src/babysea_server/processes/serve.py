@@ -28,7 +28,8 @@ _log = structlog.get_logger(__name__)
 # Together less than the eight seconds after which a supervisor kills.
 _HTTP_DRAIN_S = 5
 _API_CLOSE_S = 2.5
-_WORKERS_CLOSE_S = 7.5
+#: Beside what runs get: writing down what is known, giving back the rest.
+_WORKERS_CLOSE_S = 2.5
 
 
 class _Server(uvicorn.Server):
@@ -101,7 +102,7 @@ async def _serve_http(api: Api, listener: socket.socket, stop: Stop, on_ready: C
 
 
 async def run_worker(settings: Settings, *, on_ready: Callable[[], None]) -> None:
-    """Execute generations until SIGTERM or SIGINT, then give the rest back within eight seconds.
+    """Execute generations until SIGTERM or SIGINT, then give the rest back, with the default in eight seconds.
 
     Raises:
         StartError, SchemaError, EmbeddedPostgresError, ValueError
@@ -118,7 +119,7 @@ async def run_worker(settings: Settings, *, on_ready: Callable[[], None]) -> Non
                 on_ready()
                 await stop.wait()
             finally:
-                await _within(_WORKERS_CLOSE_S, workers.close())
+                await _within(settings.worker_stop_s + _WORKERS_CLOSE_S, workers.close())
 
 
 @contextlib.asynccontextmanager

@@ -24,6 +24,9 @@ _log = structlog.get_logger(__name__)
 _DATABASE_CHECK_S = 0.5
 _DATABASE_PAUSE_MAX_S = 10.0
 _CHILD_READY_S = 120.0
+_CHILD_STOP_S = 8.0
+#: What a worker may take beside the time that it waits for what it is buying.
+_WORKER_ENDS_S = 3.0
 #: The processes of an `up` that was killed notice it and stop; this is longer than they may take.
 _PREDECESSOR_S = 15.0
 
@@ -77,10 +80,11 @@ class Supervisor:
                     environment=environment,
                     run_dir=run_dir,
                     go=self._go,
+                    stop_s=stop_s,
                 )
-                for name, options, fds in (
-                    ("api", ["--fd", str(fd)], (fd, family)),
-                    ("worker", [], (family,)),
+                for name, options, fds, stop_s in (
+                    ("api", ["--fd", str(fd)], (fd, family), _CHILD_STOP_S),
+                    ("worker", [], (family,), self._settings.worker_stop_s + _WORKER_ENDS_S),
                 )
             ]
             await self._run(children, port, stop)

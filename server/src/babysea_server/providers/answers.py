@@ -19,6 +19,7 @@ _RETRY_AFTER_MAX_S = 86_400.0
 _MESSAGE_MAX = 500
 #: Searching more than this for a refusal's words finds nothing more.
 _SAID_MAX = 10_000
+_QUERY = re.compile(r"(https?://[^\s?#]*)[?#][^\s\"'<>)\]]*")
 _SAYS = ("detail", "message", "error", "msg", "title", "failure", "reason", "errors")
 
 
@@ -112,8 +113,9 @@ def words(body: Any) -> str:
 
 
 def _line(said: str) -> str:
-    """One line that can be shown and stored."""
-    return " ".join(said[:_SAID_MAX].replace("\0", " ").split())[:_MESSAGE_MAX]
+    """One line that can be shown and stored: without the parts of addresses that hold tokens."""
+    line = " ".join(said[:_SAID_MAX].replace("\0", " ").split())
+    return _QUERY.sub(r"\1", line)[:_MESSAGE_MAX]
 
 
 def _words(body: Any, depth: int) -> str:

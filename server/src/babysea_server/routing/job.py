@@ -68,7 +68,7 @@ class RankingJob:
         if at is None:
             return False
         for _ in range(_PIECES_MAX):
-            if await store.roll_up(self._db, lag_s=self._lag_s, failures=self._failures) is None:
+            if not await store.roll_up(self._db, lag_s=self._lag_s, failures=self._failures):
                 break
         records = await read_records(self._db, self._rule)
         documents = {model: dumps(rank(found, self._rule, at)) for model, found in records.items()}

@@ -100,7 +100,8 @@ async def claim_ranking(db: Database, *, seconds: float) -> datetime | None:
 _NEXT_PIECE = """
 SELECT greatest(upto, now() - make_interval(secs => $1)) AS after,
        least(now() - make_interval(secs => $2),
-             greatest(upto, now() - make_interval(secs => $1)) + make_interval(secs => $3)) AS upto
+             greatest(upto, now() - make_interval(secs => $1)) + make_interval(secs => $3)) AS upto,
+       now() - make_interval(secs => $2) AS end
 FROM attempt_rollup WHERE upto < now() - make_interval(secs => $2)
 FOR UPDATE SKIP LOCKED
 """
@@ -131,10 +132,10 @@ SET attempts = s.attempts + excluded.attempts, failures = s.failures + excluded.
 _ADVANCE = "UPDATE attempt_rollup SET upto = $1"
 
 
-async def roll_up(db: Database, *, lag_s: float, failures: Collection[str]) -> datetime | None:
-    """Count the next piece of the attempt log; how far it reached, or None when it is at the end.
+async def roll_up(db: Database, *, lag_s: float, failures: Collection[str]) -> bool:
+    """Count the next piece of the attempt log; whether there is more of it to be counted now.
 
-    None also when somebody else is at it. All of a piece is counted, and once, whatever dies.
+    Not by this caller when somebody else is at it. All of a piece is counted, and once, whatever dies.
 
     Args:
         lag_s: how old an attempt's end must be at least.
@@ -143,11 +144,10 @@ async def roll_up(db: Database, *, lag_s: float, failures: Collection[str]) -> d
     async with db.transaction() as connection:
         piece = await connection.fetchrow(_NEXT_PIECE, WINDOW_S, lag_s, SLOT_S)
         if piece is None:
-            return None
+            return False
         await connection.execute(_COUNT, piece["after"], piece["upto"], sorted(failures), STORAGE_ERROR.code)
         await connection.execute(_ADVANCE, piece["upto"])
-    upto: datetime = piece["upto"]
-    return upto
+    return bool(piece["upto"] < piece["end"])
 
 
 _DELETE_SLOTS = "DELETE FROM attempt_slots WHERE slot <= now() - make_interval(secs => $1)"

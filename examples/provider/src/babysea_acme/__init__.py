@@ -1,0 +1,1 @@
+"""The imaginary provider Acme for babysea-server."""
