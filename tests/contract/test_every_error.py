@@ -264,7 +264,8 @@ _sandbox("BSE4008", "refuse_auth")
 _sandbox("BSE4010", "bad_output")
 
 
-# ---------------------- failed generations, as only adapters of real providers fail them: here one that is scripted
+# --------- failed generations, as only adapters of real providers fail them: here one that is scripted; with the
+# --------- providers' emulators tests/providers/test_live.py and test_input_files.py have them all
 
 
 def _adapter(code: str, value: Any) -> None:

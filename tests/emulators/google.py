@@ -258,7 +258,8 @@ class GoogleEmulator(Emulator):
                 video = {"encodedVideo": base64.b64encode(self.file(job)).decode(), "encoding": "video/mp4"}
                 made = {"generatedSamples": [{"video": video}]}
             case _, "elsewhere":
-                made = {"generatedSamples": [{"video": {"uri": self.file_url(job)}}]}
+                uri = self.file_url(job).replace("127.0.0.1", "localhost")  # another host than its own
+                made = {"generatedSamples": [{"video": {"uri": uri}}]}
             case _:
                 uri = f"{self.base_url}/files/{job.id}:download?alt=media"
                 made = {"generatedSamples": [{"video": {"uri": uri}}]}

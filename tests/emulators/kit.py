@@ -145,6 +145,8 @@ class Emulator:
         self.down = False
         self.origin = ""
         self.files_fetched = 0
+        self.inputs: dict[str, bytes] = {}
+        """Customers' files by name, as if they lay somewhere else."""
         self.closing = asyncio.Event()
         """Set when the server ends: what holds an answer back waits for it."""
         self._numbers = itertools.count(1)
@@ -238,7 +240,8 @@ class Emulator:
     def app(self) -> web.Application:
         """The whole server."""
         app = web.Application(middlewares=[self._guard], client_max_size=_BODY_MAX)
-        app.add_routes([web.get("/_files/{id}/{index}", self._serve_file), *self.routes()])
+        own = [web.get("/_files/{id}/{index}", self._serve_file), web.get("/_inputs/{name}", self._serve_input)]
+        app.add_routes([*own, *self.routes()])
         app.on_shutdown.append(self._let_go)
         return app
 
@@ -268,6 +271,10 @@ class Emulator:
         self.files_fetched += 1
         kind = "video/mp4" if job.media == "video" else "image/png"
         return web.Response(body=self.file(job), content_type=kind)
+
+    async def _serve_input(self, request: web.Request) -> web.StreamResponse:
+        found = self.inputs.get(request.match_info["name"])
+        return web.Response(status=404) if found is None else web.Response(body=found)
 
     async def settle(self) -> None:
         """Wait until every callback that was begun has been sent."""

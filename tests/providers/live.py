@@ -11,6 +11,7 @@ from tests.conftest import MakeDeployment
 from tests.contract.sockets import serving
 from tests.emulators.kit import SECRET_MARK, Emulator
 from tests.providers.profiles.kit import Case
+from tests.resolving import ScriptedResolver
 from tests.support import FINAL, Customer, Deployment, eventually, make_customer
 
 from babysea_server.app.registries import provider_registry
@@ -25,6 +26,8 @@ from babysea_server.settings import Settings
 
 #: A public name that leads to the emulator in these tests; customers' input files lie there.
 FILES_HOST = "files.example.com"
+#: A public name that leads to a private address.
+PRIVATE_HOST = "intranet.example.com"
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,9 @@ async def live(
         stand_ins: the sandbox stands in for all providers that are not emulated.
     """
     inputs = FileTransport(
-        allowed=[Allowance.of(emulator.origin) for emulator in emulators]
-        + [Allowance(FILES_HOST, Allowance.of(emulator.origin).port) for emulator in emulators],
-        resolver=None,
+        allowed=[Allowance(FILES_HOST, Allowance.of(emulator.origin).port) for emulator in emulators],
+        # Customers' files lie at a public name, and here that leads back to us.
+        resolver=ScriptedResolver({FILES_HOST: [["127.0.0.1"]], PRIVATE_HOST: [["10.0.0.1"]]}),
     )
 
     def registries(settings: Settings, catalog: Catalog, db: Database) -> Registry:

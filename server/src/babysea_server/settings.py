@@ -96,7 +96,8 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown."""
-        return tuple(filter(None, (self.api_key, self.webhook_secret)))
+        named = (value for name, value in self.options.items() if name.endswith(("key", "secret", "token")))
+        return tuple(filter(None, (self.api_key, self.webhook_secret, *named)))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -118,7 +118,7 @@ def test_a_picture_is_asked_for_in_pixels_with_its_references_as_objects() -> No
     )
     _, body = sent(RUNWAY.build_submit(job()))
     assert body["ratio"] == "720:720"
-    assert body["contentModeration"] == {"publicFigureThreshold": "low"}
+    assert body["contentModeration"] == {"publicFigureThreshold": "auto"}
     assert "seed" not in body
 
 

@@ -32,15 +32,22 @@ def admits(provider: ProviderModel, inputs: Mapping[str, Any], model: Model) -> 
 def expresses(provider: ProviderModel, inputs: Mapping[str, Any], model: Model) -> bool:
     """Whether this provider has a parameter for everything that these inputs ask for.
 
-    What it has none for may stay at its default, which is what happens anyway. A provider without any `params` takes
-    our own names.
+    What it has none for may stay at its default, or at the only value there is: that is what happens anyway. A
+    provider without any `params` takes our own names.
     """
     return not provider.params or all(
         name in provider.params
         or (provider.partial and name in provider.limits)
-        or value == (1 if name == "generation_output_number" else model.fields[name].default)
+        or value == _unasked(model.fields[name])
         for name, value in inputs.items()
     )
+
+
+def _unasked(spec: FieldSpec) -> Any:
+    """What happens where a field is not told to anybody."""
+    if spec.name == "generation_output_number":
+        return 1
+    return spec.enum[0] if spec.enum is not None and len(spec.enum) == 1 else spec.default
 
 
 def _within(limit: object, value: Any, spec: FieldSpec) -> bool:

@@ -58,6 +58,10 @@ _GONE = frozenset({401, 403, 404, 410})
 Value = TypeVar("Value")
 
 
+class _GoneError(AnswerLostError):
+    """The answer says that the file is not there; waiting will hardly bring it back."""
+
+
 class OutputUnavailableError(Exception):
     """A finished job's file could not be fetched.
 
@@ -268,18 +272,16 @@ class Runner:
             answer = await self._send(
                 route, request, _FETCH_TIMEOUT_S, body_max=body_max, transport=transport
             )
-            if answer.status in _GONE:
-                raise OutputUnavailableError(
-                    f"the output could not be fetched: HTTP {answer.status}", gone=True
-                )
             if answer.status != 200:
-                raise AnswerLostError(f"HTTP {answer.status}")
+                lost = _GoneError if answer.status in _GONE else AnswerLostError
+                raise lost(f"HTTP {answer.status}")
             return answer.body
 
         try:
             return await self._repeat(get, tries=4, patience_s=patience_s)
         except (NeverSentError, AnswerLostError) as error:
-            raise OutputUnavailableError(f"the output could not be fetched: {error}") from error
+            gone = isinstance(error, _GoneError)
+            raise OutputUnavailableError(f"the output could not be fetched: {error}", gone=gone) from error
 
     # ------------------------------------------------------------------------------- beside the job
 
@@ -355,14 +357,15 @@ class Runner:
     async def _repeat(
         self, ask: Callable[[], Awaitable[Value]], *, tries: int, patience_s: float = 0.0
     ) -> Value:
-        """Repeat a harmless question with growing pauses, some times and as long as there is patience."""
+        """Repeat a harmless question with growing pauses, some times and then as long as there is patience."""
         pause, give_up_at = _FIRST_PAUSE_S, self._clock.monotonic() + patience_s
         while True:
             tries -= 1
             try:
                 return await ask()
-            except (NeverSentError, AnswerLostError):
-                if tries <= 0 and self._clock.monotonic() + pause > give_up_at:
+            except (NeverSentError, AnswerLostError) as error:
+                hopeless = isinstance(error, _GoneError) or self._clock.monotonic() + pause > give_up_at
+                if tries <= 0 and hopeless:
                     raise
             await self._clock.sleep(pause)
             pause = min(pause * _PAUSE_GROWTH, _PAUSE_MAX_S)

@@ -158,16 +158,20 @@ async def delete_old_slots(db: Database) -> None:
     await db.execute(_DELETE_SLOTS, WINDOW_S + SLOT_S)
 
 
-# A slot's age is that of its middle. The exponent is bounded, because a double that becomes too small is an error.
+# A slot's age is that of its middle. Its weight is found once, not once for each of its rows; the exponent is bounded,
+# because a double that becomes too small is an error.
 _STATISTICS = f"""
-SELECT model, provider, bucket, sum(attempts)::float8 AS attempts, sum(failures)::float8 AS failures,
-       sum(wasted)::float8 AS wasted, sum(attempts * weight)::float8 AS attempts_lately,
-       sum(failures * weight)::float8 AS failures_lately, sum(wasted * weight)::float8 AS wasted_lately
-FROM attempt_slots CROSS JOIN LATERAL (
-    SELECT exp(-ln(2::float8) * least(900, greatest(
-        0, extract(epoch FROM now() - slot)::float8 - {SLOT_S} / 2.0) / $1)) AS weight
-) AS age
-WHERE slot > now() - make_interval(secs => {WINDOW_S}) AND ($2::text IS NULL OR model = $2)
+WITH weights AS MATERIALIZED (
+    SELECT slot, exp(-ln(2::float8) * least(900, greatest(
+        0, date_part('epoch', now() - slot) - {SLOT_S} / 2.0) / $1)) AS weight
+    FROM generate_series(date_bin(make_interval(secs => {SLOT_S}), now(), 'epoch'),
+                         now() - make_interval(secs => {WINDOW_S}), make_interval(secs => -{SLOT_S})) AS slot
+)
+SELECT model, provider, bucket, sum(attempts::float8) AS attempts, sum(failures::float8) AS failures,
+       sum(wasted::float8) AS wasted, sum(attempts * weight) AS attempts_lately,
+       sum(failures * weight) AS failures_lately, sum(wasted * weight) AS wasted_lately
+FROM attempt_slots JOIN weights USING (slot)
+WHERE $2::text IS NULL OR model = $2
 GROUP BY model, provider, bucket
 """
 
