@@ -26,7 +26,7 @@ def main() -> int:
     runs: list[list[Costs]] = []
     with ProcessPoolExecutor(given.processes) as pool:
         for number, scenario in enumerate(SCENARIOS):
-            sys.stderr.write(f"routing: {scenario.name}\n")
+            sys.stderr.write(f"routing: {scenario.name}: {scenario.title}\n")
             runs.append(list(pool.map(partial(measure, number), seeds)))
     sys.stdout.write(f"{regrets(runs)}\n\n{explorations(runs)}\n")
     given.picture.write_text(picture(runs), encoding="utf-8")

@@ -59,7 +59,7 @@ def regrets(runs: Sequence[Sequence[Costs]]) -> str:
     for scenario, costs in zip(SCENARIOS, runs, strict=True):
         regret = [each.fastest - each.fixed for each in costs]
         columns = [
-            _drifting(scenario),
+            _named(scenario),
             _spread(costs, lambda each: each.oracle),
             _spread(costs, lambda each: each.alone),
             _spread(costs, lambda each: each.fixed),
@@ -81,7 +81,7 @@ def explorations(runs: Sequence[Sequence[Costs]]) -> str:
     ]
     table = [[mean(each.shares[share] - each.oracle for each in costs) for share in shares] for costs in runs]
     for scenario, row in zip(SCENARIOS, table, strict=True):
-        lines.append(f"| {_drifting(scenario)} | {' | '.join(_best_bold(row))} |")
+        lines.append(f"| {_named(scenario)} | {' | '.join(_best_bold(row))} |")
     lines.append(
         f"| all, on average | {' | '.join(_best_bold([mean(row) for row in zip(*table, strict=True)]))} |"
     )
@@ -103,15 +103,15 @@ def picture(runs: Sequence[Sequence[Costs]]) -> str:
     return bars(
         "Regret against somebody who knows how every provider is",
         f"Seconds for each generation, mean of {len(runs[0])} seeds; the whisker is one standard deviation. "
-        "Bars that go on beyond the edge carry their figure.",
+        "A bar cut at the edge carries its figure.",
         list(compared),
         groups,
         top=ceil(highest),
     )
 
 
-def _drifting(scenario: Scenario) -> str:
-    return f"{scenario.name}{'' if scenario.drifts else ' (no drift)'}"
+def _named(scenario: Scenario) -> str:
+    return f"{scenario.name} ({scenario.remark})" if scenario.remark else scenario.name
 
 
 def _spread(costs: Sequence[Costs], of: Callable[[Costs], float]) -> str:

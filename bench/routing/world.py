@@ -93,12 +93,17 @@ class Scenario:
 
     name: str
     title: str
-    drifts: bool
-    """Whether what is best changes, and not only for a while that the breaker bridges."""
+    remark: str
+    """Why a fixed order may be as good; empty where what is best changes and `fastest` has to win."""
     at: Callable[[float], Mapping[str, State]]
     every_s: float = 1.0
     """Mean time between two generations."""
     lasts_s: float = 90 * 60.0
+
+    @property
+    def drifts(self) -> bool:
+        """Whether `fastest` has to be better than every fixed order."""
+        return not self.remark
 
 
 _A, _B, _C = State(4.0), State(6.0), State(9.0)
@@ -147,18 +152,18 @@ def _failing(t: float) -> Mapping[str, State]:
 
 
 SCENARIOS = (
-    Scenario("stable", "nothing changes", False, lambda _: _states()),
-    Scenario("crossing", "a slows down from 4 s to 12 s, b speeds up from 10 s to 3 s", True, _crossing),
-    Scenario("outage", "a fails everything for a quarter of the time", False, _outage),
-    Scenario("brown-out", "a takes ten times as long for a quarter of the time", True, _brown_out),
-    Scenario("flapping", "a fails four times of five in every second five minutes", True, _flapping),
-    Scenario("waste", "a fails more and more often, and bills what fails, at a rising price", True, _waste),
-    Scenario("improving", "c, the slowest, becomes the fastest", True, _improving),
-    Scenario("failing", "a fails, and hangs, more and more often", True, _failing),
+    Scenario("stable", "nothing changes", "nothing changes", lambda _: _states()),
+    Scenario("crossing", "a slows down from 4 s to 12 s, b speeds up from 10 s to 3 s", "", _crossing),
+    Scenario("outage", "a fails everything for a quarter of the time", "the breaker bridges it", _outage),
+    Scenario("brown-out", "a takes ten times as long for a quarter of the time", "", _brown_out),
+    Scenario("flapping", "a fails four times of five in every second five minutes", "", _flapping),
+    Scenario("waste", "a fails more and more often, and bills what fails, at a rising price", "", _waste),
+    Scenario("improving", "c, the slowest, becomes the fastest", "", _improving),
+    Scenario("failing", "a fails, and hangs, more and more often", "", _failing),
     Scenario(
         "quiet",
         "the same over ten hours, with one generation in half a minute",
-        False,
+        "too little traffic",
         _improving,
         30.0,
         36000.0,

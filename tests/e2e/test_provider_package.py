@@ -55,7 +55,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package, built and installed into a folder."""
     folder = tmp_path_factory.mktemp("installed")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    command += ["--no-index", "--disable-pip-version-check", "--no-compile", "--target", str(folder), str(PACKAGE)]
+    command += [
+        "--no-index",
+        "--disable-pip-version-check",
+        "--no-compile",
+        "--target",
+        str(folder),
+        str(PACKAGE),
+    ]
     subprocess.run(command, check=True, timeout=100)
     return folder
 

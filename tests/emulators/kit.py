@@ -240,7 +240,10 @@ class Emulator:
     def app(self) -> web.Application:
         """The whole server."""
         app = web.Application(middlewares=[self._guard], client_max_size=_BODY_MAX)
-        own = [web.get("/_files/{id}/{index}", self._serve_file), web.get("/_inputs/{name}", self._serve_input)]
+        own = [
+            web.get("/_files/{id}/{index}", self._serve_file),
+            web.get("/_inputs/{name}", self._serve_input),
+        ]
         app.add_routes([*own, *self.routes()])
         app.on_shutdown.append(self._let_go)
         return app

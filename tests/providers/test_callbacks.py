@@ -190,7 +190,12 @@ async def test_a_forged_callback_announces_nothing_401(
 
 
 async def test_a_stranger_learns_nothing_404(client: httpx.AsyncClient, announced: list[UUID]) -> None:
-    for target in ("/callbacks/", "/callbacks/signing", "/callbacks/signing/", "/callbacks/signing/" + "A" * 43):
+    for target in (
+        "/callbacks/",
+        "/callbacks/signing",
+        "/callbacks/signing/",
+        "/callbacks/signing/" + "A" * 43,
+    ):
         for method in ("GET", "POST"):
             answer = await client.request(method, target)
             assert answer.status_code == 404

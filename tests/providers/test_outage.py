@@ -72,7 +72,9 @@ async def test_a_provider_that_dies_under_load_costs_no_customer_anything(
         charged = await db.fetchrow("SELECT count(*), sum(amount) FROM ledger WHERE kind = 'charge'")
         assert tuple(charged) == (MANY, sum(row.reserved for row in ended))
         assert await db.fetchval("SELECT count(*) FROM ledger WHERE kind = 'refund'") == 0
-        wasted = await db.fetchval("SELECT sum(wasted_cost) FROM usage_providers WHERE provider = 'replicate'")
+        wasted = await db.fetchval(
+            "SELECT sum(wasted_cost) FROM usage_providers WHERE provider = 'replicate'"
+        )
         assert wasted == MANY * REPLICATE_COST
 
         # From the first failures on, attempts that came later went straight to the other. Ten seconds after the

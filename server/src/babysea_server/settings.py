@@ -78,7 +78,8 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         Annotated[int, Meta(ge=1)] | None, _text("Jobs in flight at most, per worker process and region.")
     ] = None
     submits_per_minute: Annotated[
-        Annotated[int, Meta(ge=1)] | None, _text("Jobs begun in a minute at most, per worker process and region.")
+        Annotated[int, Meta(ge=1)] | None,
+        _text("Jobs begun in a minute at most, per worker process and region."),
     ] = None
     unknown_outcome: Annotated[
         Literal["fail", "next_provider"],
@@ -417,7 +418,7 @@ def describe(settings: Settings) -> list[dict[str, Any]]:
             sentence = described.extra_json_schema.get("description", "")
         hidden = field.name in _SECRET_NAMES and value is not None
         if field.name == "providers":
-            value = {provider: "(set)" for provider in sorted(value)}
+            value = dict.fromkeys(sorted(value), "(set)")
         rows.append(
             {
                 "name": field.name,

@@ -23,6 +23,7 @@ from babysea_server.routing.job import RankingJob
 from babysea_server.telemetry.partitions import EVERY_S as RETENTION_EVERY_S
 from babysea_server.telemetry.partitions import Retention
 
+
 class WorkerRegion:
     """The worker's side of one region."""
 

@@ -27,6 +27,7 @@ from babysea_server.cli.common import (
 from babysea_server.cli.keys import keys_app
 from babysea_server.cli.ledger import credits_app, ledger_app
 from babysea_server.cli.providers import providers_app
+from babysea_server.cli.routing import routing_app
 from babysea_server.contract.operations import operations_table
 from babysea_server.db.cluster import Cluster
 from babysea_server.processes.faults import AlreadyRunningError, StartError, StoppedError
@@ -46,6 +47,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(credits_app, name="credits")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(providers_app, name="providers")
+app.add_typer(routing_app, name="routing")
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option("--port", help="Port to listen on; 0 takes a free one.")]

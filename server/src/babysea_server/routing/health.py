@@ -55,7 +55,7 @@ class Tally(Struct, frozen=True):
     last_operator_failure: datetime | None = None
     """When an attempt ended that the provider refused for the operator's credentials or funds."""
     operator_failure: str | None = None
-    """The class of that failure."""
+    """The class of such a failure in the window."""
     probed_at: datetime | None = None
     """When somebody was last let through to see whether it has recovered."""
     told_at: datetime | None = None

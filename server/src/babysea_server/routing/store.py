@@ -20,8 +20,7 @@ FROM (SELECT) AS always LEFT JOIN (
            max(resolved_at) FILTER (WHERE at_fault) AS last_failure,
            max(submitted_at) FILTER (WHERE outcome = 'used') AS last_success,
            max(resolved_at) FILTER (WHERE at_fault AND operators) AS last_operator_failure,
-           (array_agg(failure ORDER BY resolved_at DESC) FILTER (WHERE at_fault AND operators))[1]::text
-               AS operator_failure
+           max(failure::text) FILTER (WHERE at_fault AND operators) AS operator_failure
     FROM (
         SELECT provider, outcome, failure, submitted_at, resolved_at,
                -- An output that our own storage did not take says nothing of who made it.
