@@ -129,6 +129,7 @@ def deployment_settings(data_dir: Path, **overrides: Any) -> Settings:
         "sandbox_image_edge": 64,
         "worker_lease_s": 5,
         "worker_poll_s": 0.2,
+        "exploration_share": 0,
     }
     return load_settings({}, overrides={**defaults, **overrides})
 

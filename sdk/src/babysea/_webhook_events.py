@@ -116,14 +116,14 @@ _DATA: Mapping[str, type[Data]] = {
 }
 
 
-def read_event(body: bytes) -> Event:
-    """The event in a body.
+def read_event(payload: bytes | str) -> Event:
+    """The event in a body that was verified before, such as one that waited in a queue: no signature is looked at.
 
     Raises:
         ValueError: it is not an event; the message names the field at fault and quotes nothing of it.
     """
     try:
-        raw = json.loads(body)
+        raw = json.loads(payload)
     except (ValueError, RecursionError):  # the latter for nesting without end
         raise ValueError("the body is not JSON") from None
     if isinstance(raw, dict):

@@ -40,6 +40,7 @@ __all__ = [
     "Test",
     "ThresholdCrossed",
     "WebhookVerificationError",
+    "read_event",
     "verify",
 ]
 
@@ -80,14 +81,14 @@ def verify(
         raise ValueError("a webhook secret is empty")
     body = _bytes(payload) if isinstance(payload, str) else payload
     claim = _claim({_plain(name): value for name, value in headers.items()})
-    if not (claim.time.isascii() and claim.time.isdigit() and len(claim.time) <= 12):
+    if not (claim.timestamp.isascii() and claim.timestamp.isdigit() and len(claim.timestamp) <= 12):
         raise WebhookVerificationError("malformed timestamp")
     message = _bytes(claim.signed) + body
     valid = [claim.write(hmac.digest(claim.key(one), message, "sha256")) for one in secrets]
     equal = [hmac.compare_digest(one, _bytes(given)) for one in valid for given in claim.signatures]
     if not any(equal):  # after all were compared, whichever fits
         raise WebhookVerificationError("no signature matches")
-    age = (time.time() if now is None else now) - int(claim.time)
+    age = (time.time() if now is None else now) - int(claim.timestamp)
     if not abs(age) <= tolerance:
         raise WebhookVerificationError("signature too old" if age > 0 else "signature too new")
     try:
@@ -99,7 +100,7 @@ def verify(
 class _Claim(NamedTuple):
     """What a request says of its signature; `signed` is what precedes the body in the message."""
 
-    time: str
+    timestamp: str
     signed: str
     signatures: list[str]
     key: Callable[[str], bytes]
@@ -114,13 +115,13 @@ def _claim(headers: Mapping[str, str]) -> _Claim:
         if len(times) != 1 or not signatures:
             raise WebhookVerificationError("malformed X-BabySea-Signature")
         return _Claim(times[0], f"{times[0]}.", signatures, str.encode, hexlify)
-    id, time, header = (headers.get(f"webhook-{name}") for name in ("id", "timestamp", "signature"))
-    if id is None or time is None or header is None:
+    id, timestamp, header = (headers.get(f"webhook-{name}") for name in ("id", "timestamp", "signature"))
+    if id is None or timestamp is None or header is None:
         raise WebhookVerificationError("missing header X-BabySea-Signature")
     signatures = [one.removeprefix("v1,") for one in header.split(" ") if one.startswith("v1,")]
     if not id or "." in id or not signatures:  # a dot would leave open where the id ends
         raise WebhookVerificationError("malformed webhook-id or webhook-signature")
-    return _Claim(time, f"{id}.{time}.", signatures, _standard_key, b64encode)
+    return _Claim(timestamp, f"{id}.{timestamp}.", signatures, _standard_key, b64encode)
 
 
 def _standard_key(secret: str) -> bytes:
