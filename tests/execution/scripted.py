@@ -143,7 +143,9 @@ class Scripted(Provider):
         verb, provider, *rest = request.url.split("/", 3)
         script = self.script(provider)
         if verb == "file":
-            data = script.files[rest[0]]
+            data = script.files.get(rest[0])
+            if data is None:
+                return Answer(404, {}, b"")
             if isinstance(data, Exception):
                 raise data
             return Answer(200, {}, data)

@@ -379,3 +379,15 @@ async def test_a_provider_without_room_is_passed_over_and_waited_for_when_it_is_
     for generation in (first, waiting):
         assert (await house.finished(generation))["provider_used"] == "replicate"
     await house.check()
+
+
+async def test_links_that_died_are_asked_for_again_once(house: House) -> None:
+    """Some providers sign links for minutes and give fresh ones whenever they are asked."""
+    dead, fresh = Output(url="file/replicate/dead"), Output(url="file/replicate/fresh")
+    script = Script([accepted()], [Finished([dead]), Finished([fresh])], files={"fresh": PICTURE})
+    house.provider = Scripted(replicate=script)
+    generation = await house.admit(("replicate",))
+    await house.worker()
+    assert (await house.finished(generation))["status"] == "succeeded"
+    assert house.provider.count("poll") == 2
+    await house.check()
