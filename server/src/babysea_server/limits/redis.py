@@ -1,16 +1,14 @@
 """Counters of windows in Redis or Valkey."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from babysea_server.kit.redis import open_redis
 from babysea_server.limits.counters import KEEP_S, Addition, CountersUnavailableError
 
 _TIMEOUT_S = 1.0
@@ -30,24 +28,9 @@ class RedisCounters:
     """
 
     def __init__(self, url: str, region: str) -> None:
-        # Nothing is tried again here: a number that was added twice would be wrong, and nobody waits so long.
-        try:
-            pool = ConnectionPool.from_url(
-                url,
-                max_connections=_CONNECTIONS_MAX,
-                socket_timeout=_TIMEOUT_S,
-                socket_connect_timeout=_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,
-                driver_info=None,
-            )
-            # Connects to nothing yet, and finds out about unknown options.
-            make: Callable[[], object] = pool.make_connection
-            make()
-        except (TypeError, ValueError):
-            # Without the library's own words: they quote the parts of a URL whose password is not escaped.
-            raise ValueError("not a redis://, rediss:// or unix:// URL that can be used") from None
-        self._redis = Redis.from_pool(pool)
+        self._redis = open_redis(
+            url, connections=_CONNECTIONS_MAX, answer_within_s=_TIMEOUT_S, connect_within_s=_TIMEOUT_S
+        )
         self._prefix = f"babysea:{region}:"
 
     async def open(self) -> None:

@@ -1,14 +1,12 @@
 """Rankings in Redis or Valkey."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import msgspec
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from babysea_server.kit.redis import open_redis
 from babysea_server.routing.ranking import STALE_AFTER_S
 from babysea_server.routing.rankings import RankingsUnavailableError, key_prefix
 
@@ -31,23 +29,12 @@ class RedisRankings:
     """
 
     def __init__(self, url: str, region: str, *, answer_within_s: float) -> None:
-        try:
-            pool = ConnectionPool.from_url(
-                url,
-                max_connections=_CONNECTIONS_MAX,
-                socket_timeout=answer_within_s,
-                socket_connect_timeout=_CONNECT_WITHIN_S,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,
-                driver_info=None,
-            )
-            # Connects to nothing yet, and finds out about unknown options.
-            make: Callable[[], object] = pool.make_connection
-            make()
-        except (TypeError, ValueError):
-            # Without the library's own words: they quote the parts of a URL whose password is not escaped.
-            raise ValueError("not a redis://, rediss:// or unix:// URL that can be used") from None
-        self._redis = Redis.from_pool(pool)
+        self._redis = open_redis(
+            url,
+            connections=_CONNECTIONS_MAX,
+            answer_within_s=answer_within_s,
+            connect_within_s=_CONNECT_WITHIN_S,
+        )
         self._prefix = key_prefix(region)
         self._list = f"predictive:rankings:{region}"
 
