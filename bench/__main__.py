@@ -2,8 +2,8 @@
 
 `make bench ARGS=--quick` takes less than a minute; `--only` leaves parts out. `make bench ARGS=growth` compares a small
 account with one of five million generations, `make bench ARGS=foreign` what does not exist with what is somebody
-else's. Nothing is asserted about speed; the exit code is 1 when a request was refused, because then the figures
-describe something else.
+else's, `make bench ARGS=webhooks` sends webhooks. Nothing is asserted about speed; the exit code is 1 when a request
+was refused, because then the figures describe something else.
 """
 
 import argparse
@@ -19,9 +19,10 @@ from bench.report import Report, faults, machine, markdown, write
 from bench.rounds import compare, read_requests
 from bench.servers import site
 from bench.settle import drain, light
+from bench.webhooks import webhooks
 
 _PARTS = ("http", "settle", "light")
-_OTHERS = {"growth": growth, "foreign": foreign}
+_OTHERS = {"growth": growth, "foreign": foreign, "webhooks": webhooks}
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ _PLAIN_NAMES = frozenset(
     {"database_url_us", "database_url_eu", "database_url_jp", "storage_url", "master_key", "redis_url"}
 )
 _SECRET_NAMES = frozenset(
-    {"master_key", "database_url_us", "database_url_eu", "database_url_jp", "redis_url"}
+    {"master_key", "database_url_us", "database_url_eu", "database_url_jp", "redis_url", "smtp_url"}
 )
 
 
@@ -231,6 +231,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     request_log_days: Annotated[
         int, Meta(ge=1, le=3650), _text("How many days the request log is kept, beside today.")
     ] = 30
+    webhooks_allow_private: Annotated[
+        bool,
+        _text("Development: webhooks may go to http, to loopback and private addresses, and to any port."),
+    ] = False
+    webhooks_keep_days: Annotated[
+        int, Meta(ge=1, le=3650), _text("How many days deliveries and their attempts are kept.")
+    ] = 30
+    smtp_url: Annotated[
+        str | None,
+        _text("Mail server for notices: smtp://user:password@host:587 or smtps://; without it none is sent."),
+    ] = None
+    smtp_from: Annotated[str | None, _text("The address that notices are sent from.")] = None
     log_format: Annotated[Literal["console", "json"], _text("How logs are written to standard error.")] = (
         "console"
     )

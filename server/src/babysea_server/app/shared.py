@@ -87,14 +87,21 @@ def openapi_documents(
         ModelBody(model.identifier, model.media, body_schema(model), example_body(model))
         for model in catalog.models.values()
     ]
-    port = f":{settings.port}" if settings.domain == "localhost" and settings.port else ""
-    scheme = "http" if settings.domain == "localhost" else "https"
     return {
-        region: build_document(
-            region, server_url=f"{scheme}://api.{region}.{settings.domain}{port}", models=models
-        )
+        region: build_document(region, server_url=_regional_url(settings, region), models=models)
         for region in regions
     }
+
+
+def public_origin(settings: Settings, region: str) -> str:
+    """Scheme and authority of links where no caller has told which they use."""
+    return (settings.public_url or _regional_url(settings, region)).rstrip("/")
+
+
+def _regional_url(settings: Settings, region: str) -> str:
+    local = settings.domain == "localhost"
+    port = f":{settings.port}" if local and settings.port else ""
+    return f"{'http' if local else 'https'}://api.{region}.{settings.domain}{port}"
 
 
 async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -3,9 +3,21 @@
 import asyncio
 from collections.abc import Mapping
 
+import structlog
+
+from babysea_server.accounts.alerts import EVERY_S as ALERTS_EVERY_S
+from babysea_server.accounts.alerts import AlertJob
+from babysea_server.accounts.mail import EVERY_S as MAIL_EVERY_S
+from babysea_server.accounts.mail import MailJob, MailServer, mail_server
 from babysea_server.accounts.service import RENEW_EVERY_S, Renewals
 from babysea_server.app.registries import RegistryFactory, provider_registry
-from babysea_server.app.shared import PROVIDER_FAILURES, Shared, provider_health, together
+from babysea_server.app.shared import (
+    PROVIDER_FAILURES,
+    Shared,
+    provider_health,
+    public_origin,
+    together,
+)
 from babysea_server.db.pool import Database
 from babysea_server.execution.periodic import every
 from babysea_server.execution.run import first
@@ -20,8 +32,17 @@ from babysea_server.providers.runner import Runner
 from babysea_server.routing.breaker import Breaker
 from babysea_server.routing.job import EVERY_S as RANKING_EVERY_S
 from babysea_server.routing.job import RankingJob
+from babysea_server.settings import Settings, SettingsError
 from babysea_server.telemetry.partitions import EVERY_S as RETENTION_EVERY_S
 from babysea_server.telemetry.partitions import Retention
+from babysea_server.webhooks.body import Bodies
+from babysea_server.webhooks.deliverer import Deliverer, DelivererSettings
+from babysea_server.webhooks.retention import EVERY_S as WEBHOOK_RETENTION_EVERY_S
+from babysea_server.webhooks.retention import WebhookRetention
+from babysea_server.webhooks.secrets import SecretBox
+from babysea_server.webhooks.sender import Sender
+
+_log = structlog.get_logger(__name__)
 
 
 class WorkerRegion:
@@ -55,6 +76,18 @@ class WorkerRegion:
             choose=Breaker(self.db, health, shared.clock).choose if settings.breaker_enabled else first,
             callback_url=addresses.url,
         )
+        self.sender = Sender(shared.clock, allow_private=settings.webhooks_allow_private)
+        self.deliverer = Deliverer(
+            self.db,
+            self.sender,
+            SecretBox(shared.master_key),
+            Bodies(shared.signer, public_origin(settings, region), region),
+            shared.clock,
+            DelivererSettings(lease_s=settings.worker_lease_s),
+        )
+        self.webhook_retention = WebhookRetention(self.db, keep_days=settings.webhooks_keep_days)
+        self.alerts = AlertJob(self.db)
+        self.mail = MailJob(self.db, _mail_server(settings))
         self.ranking = RankingJob(
             self.db, region, shared.clock, failures=PROVIDER_FAILURES, redis_url=settings.redis_url
         )
@@ -65,15 +98,22 @@ class WorkerRegion:
         self.orphan_sweep = files.OrphanSweep(self.db, store)
         self._clock = shared.clock
         self._stop_s = settings.worker_stop_s
+        self._allow_private = settings.webhooks_allow_private
         self._periodic: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         """Open the pool and start."""
+        if self._allow_private:
+            _log.warning("webhooks_allow_private", meaning="webhooks may go to private addresses; never in production")
         await self.db.open()
         self.worker.start()
+        self.deliverer.start()
         self._periodic = [
             every("request-log", RETENTION_EVERY_S, self.log_retention.run, self._clock),
             every("window-counts", WINDOW_S, self._delete_old_counts, self._clock),
+            every("webhook-retention", WEBHOOK_RETENTION_EVERY_S, self.webhook_retention.run, self._clock),
+            every("alerts", ALERTS_EVERY_S, self.alerts.run, self._clock),
+            every("mail", MAIL_EVERY_S, self.mail.run, self._clock),
             every("rankings", RANKING_EVERY_S, self.ranking.run, self._clock),
             every("periods", RENEW_EVERY_S, self.renewals.run, self._clock),
             every("plan-retention", retention.EVERY_S, self.plan_retention.walk, self._clock),
@@ -84,13 +124,21 @@ class WorkerRegion:
     async def close(self) -> None:
         """Stop, giving back what is not done, and close."""
         await end(self._periodic)
-        await self.worker.stop(within_s=self._stop_s)
+        await together([self.worker.stop(within_s=self._stop_s), self.deliverer.stop(within_s=self._stop_s)])
         await self.runner.close()
+        await self.sender.close()
         await self.ranking.close()
         await self.db.close()
 
     async def _delete_old_counts(self) -> None:
         await delete_old(self.db, self._clock.now().timestamp())
+
+
+def _mail_server(settings: Settings) -> MailServer | None:
+    try:
+        return mail_server(settings.smtp_url, settings.smtp_from)
+    except ValueError as error:
+        raise SettingsError(f"smtp_url: {error}") from error
 
 
 class Workers:

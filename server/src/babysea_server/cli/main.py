@@ -12,6 +12,7 @@ import uvloop
 
 from babysea_server import __version__
 from babysea_server.cli.accounts import accounts_app
+from babysea_server.cli.alerts import alerts_app, notices_app
 from babysea_server.cli.common import (
     EXPECTED,
     AsJson,
@@ -28,6 +29,8 @@ from babysea_server.cli.keys import keys_app
 from babysea_server.cli.ledger import credits_app, ledger_app
 from babysea_server.cli.providers import providers_app
 from babysea_server.cli.routing import routing_app
+from babysea_server.cli.secrets import secrets_app
+from babysea_server.cli.webhooks import webhooks_app
 from babysea_server.contract.operations import operations_table
 from babysea_server.db.cluster import Cluster
 from babysea_server.processes.faults import AlreadyRunningError, StartError, StoppedError
@@ -48,6 +51,10 @@ app.add_typer(credits_app, name="credits")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(providers_app, name="providers")
 app.add_typer(routing_app, name="routing")
+app.add_typer(webhooks_app, name="webhooks")
+app.add_typer(alerts_app, name="alerts")
+app.add_typer(notices_app, name="notices")
+app.add_typer(secrets_app, name="secrets")
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option("--port", help="Port to listen on; 0 takes a free one.")]

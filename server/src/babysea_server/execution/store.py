@@ -182,9 +182,16 @@ WITH asked AS (
 ), begun AS (
     UPDATE generations g SET status = 'processing', started_at = coalesce(g.started_at, now())
     FROM asked u WHERE g.id = u.generation_id AND g.worker_id = $1 AND g.fence = u.fence AND g.status = 'pending'
-    RETURNING g.id
+    RETURNING g.id, g.account_id, g.model, g.status, g.prediction_id, u.id AS attempt_id
+), told AS MATERIALIZED (
+    SELECT enqueue_webhooks_v1(array_agg(b.account_id), array_agg(b.id), array_agg('generation.started'::text),
+        array_agg(generation_event_v1(b.account_id, b.model, b.id, b.status) || jsonb_build_object(
+            'generation_provider_initialize', a.provider, 'generation_prediction_id', b.prediction_id)))
+    FROM begun b JOIN attempts a ON a.id = b.attempt_id
+    WHERE EXISTS (
+        SELECT FROM webhook_endpoints e WHERE e.account_id = b.account_id AND 'generation.started' = ANY (e.events))
 )
-SELECT id FROM begun UNION
+SELECT id FROM begun CROSS JOIN told UNION
 SELECT g.id FROM generations g JOIN asked u ON g.id = u.generation_id
 WHERE g.worker_id = $1 AND g.fence = u.fence AND g.status = 'processing'
 """

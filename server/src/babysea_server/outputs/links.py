@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import re
+from datetime import datetime
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -62,8 +63,18 @@ class LinkSigner:
         Raises:
             InvalidKeyError: not a key.
         """
+        return self.sign_until(origin, region, key, self._clock.now())
+
+    def sign_until(self, origin: str, region: str, key: str, moment: datetime) -> str:
+        """The link to one object that has its usual lifetime still before it at a moment.
+
+        The same arguments give the same link, whenever it is made. See `sign` for the others.
+
+        Raises:
+            InvalidKeyError: not a key.
+        """
         check_key(key)
-        earliest = int(self._clock.now().timestamp()) + self._lifetime_s
+        earliest = int(moment.timestamp()) + self._lifetime_s
         expires = -(-earliest // QUANTUM_S) * QUANTUM_S
         return f"{origin}/files/{key}?expires={expires}&signature={self._signature(region, key, expires)}"
 

@@ -1,4 +1,4 @@
--- Settlement: the final transition of a batch of generations, with its ledger rows, in one call.
+-- Settlement: the final transition of a batch of generations, with its ledger rows and webhook messages, in one call.
 --
 -- Guarded: only a generation still in flight changes, and with p_worker only under that worker's own fence.
 -- What lost the race (canceled meanwhile, expired, leased to another) is simply not among the returned rows.
@@ -41,7 +41,8 @@ BEGIN
              ) AS price
         WHERE g.id = u.id AND g.status IN ('pending', 'processing')
           AND (p_worker IS NULL OR (g.worker_id = p_worker AND g.fence = u.fence))
-        RETURNING g.id, g.account_id, g.model, g.status, g.charged, g.refunded, u.n
+        RETURNING g.id, g.account_id, g.model, g.status, g.charged, g.refunded, u.n,
+                  g.prediction_id, g.provider_used, g.outputs, g.error_code, g.error_message
     ), moved AS (
         SELECT s.account_id, s.id, s.model, s.n, move.kind, move.amount,
                sum(CASE move.kind WHEN 'refund' THEN move.amount ELSE 0 END)
@@ -59,6 +60,25 @@ BEGIN
         UPDATE accounts a SET credit_balance = a.credit_balance + back.amount
         FROM (SELECT m.account_id, sum(m.amount) AS amount FROM moved m WHERE m.kind = 'refund' GROUP BY 1) AS back
         WHERE a.id = back.account_id
+    ), told AS MATERIALIZED (
+        -- Whose events nobody subscribed to are not even written out.
+        SELECT enqueue_webhooks_v1(array_agg(t.account_id), array_agg(t.id), array_agg(t.event), array_agg(
+            generation_event_v1(t.account_id, t.model, t.id, t.status) || CASE t.status
+                WHEN 'succeeded' THEN jsonb_build_object(
+                    'generation_provider_used', t.provider_used, 'generation_prediction_id', t.prediction_id,
+                    'generation_output_file', jsonb_path_query_array(t.outputs, '$[*].key'))
+                WHEN 'failed' THEN jsonb_build_object(
+                    'generation_error', coalesce(t.error_message, 'The generation failed.'),
+                    'generation_error_code', t.error_code)
+                ELSE jsonb_build_object(
+                    'generation_prediction_id', t.prediction_id,
+                    'credits_refunded', trim_scale(t.refunded / 1000000.0))
+            END))
+        FROM (
+            SELECT s.*, CASE s.status WHEN 'succeeded' THEN 'generation.completed'
+                        ELSE 'generation.' || s.status END AS event FROM settled s
+        ) AS t
+        WHERE EXISTS (SELECT FROM webhook_endpoints e WHERE e.account_id = t.account_id AND t.event = ANY (e.events))
     )
-    SELECT s.id, s.status, s.charged, s.refunded FROM settled s;
+    SELECT s.id, s.status, s.charged, s.refunded FROM settled s CROSS JOIN told;
 END $$;

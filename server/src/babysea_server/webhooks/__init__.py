@@ -1,0 +1,1 @@
+"""Telling customers what became of their generations: endpoints, the outbox, signed deliveries."""
