@@ -15,7 +15,8 @@ async def _serve(provider: str, port: int) -> None:
         for setting, value in emulator.settings().items():
             if setting != "options":
                 variable = f"BABYSEA_PROVIDER_{provider.upper()}_{setting.upper()}"
-                sys.stdout.write(f"  export {variable}={shlex.quote(str(value).lower() if value is True else str(value))}\n")
+                text = "true" if value is True else str(value)
+                sys.stdout.write(f"  export {variable}={shlex.quote(text)}\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
 

@@ -3,17 +3,21 @@
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
+from structlog.testing import capture_logs
 from tests.certificates import self_signed
 from tests.resolving import ScriptedResolver
 from tests.support import eventually
-from tests.webhooks.conftest import ORIGIN, Hook, Post
+from tests.webhooks.conftest import ORIGIN, Post
 from tests.webhooks.receiver import Behavior
 
+from babysea_server.db.embedded import EmbeddedPostgres
 from babysea_server.kit.clock import SystemClock
 from babysea_server.kit.ids import uuid7
 from babysea_server.webhooks import store
@@ -157,14 +161,14 @@ async def test_an_endpoint_has_at_most_its_places_in_flight_over_all_deliverers(
 
 async def test_slow_and_dead_receivers_delay_nobody_else(post: Post) -> None:
     slow = await post.hook("/slow")
-    dead = await post.hook("/dead", url="http://127.0.0.1:9/dead")
+    await post.hook("/dead", url="http://127.0.0.1:9/dead")
     behavior = post.receiver.path("/slow", held=True)
     fast = await post.hook("/fast")
     await post.happen(100)
-    deliverer = post.deliverer(per_endpoint=4)
+    post.deliverer(per_endpoint=4)
     await post.receiver.has("/fast", 100)  # all of it while the slow one has answered nothing
     await post.settled(fast)
-    assert len(post.receiver.at("/slow")) == 4 == deliverer.sending - await _in_flight(post, dead)
+    assert len(post.receiver.at("/slow")) == 4
     behavior.release()
     await post.receiver.has("/slow", 100)
     assert {row["state"] for row in await post.settled(slow)} == {"delivered"}
@@ -177,8 +181,8 @@ async def test_many_endpoints_are_served_by_turns_when_places_are_short(post: Po
     deliverer = post.deliverer(concurrency=3, per_endpoint=1)
     for count in range(1, 13):
         # Whoever waits longest is answered; the place it leaves goes to one that had none yet.
-        await eventually(lambda count=count: _heard_of(post, min(12, 2 + count)))
-        first = await eventually(lambda: _first_held(post, held))
+        await eventually(partial(_heard_of, post, min(12, 2 + count)))
+        first = await eventually(partial(_first_held, post, held))
         first.release()
     assert deliverer.sending <= 3
     for hook in hooks:
@@ -195,13 +199,6 @@ async def _first_held(post: Post, held: list[Behavior]) -> Behavior | None:
         if behavior.held:
             return behavior
     return None
-
-
-async def _in_flight(post: Post, hook: Hook) -> int:
-    count: int = await post.db.fetchval(
-        "SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = $1 AND worker_id IS NOT NULL", hook.id
-    )
-    return count
 
 
 async def test_an_endpoint_is_disabled_after_fifteen_deliveries_in_a_row_and_its_owner_told(
@@ -385,6 +382,7 @@ async def test_hostile_addresses_are_refused_when_a_delivery_is_sent(
     [delivery] = await post.settled(hook, attempts=5)
     [attempt] = await post.attempts(delivery["id"])
     assert (attempt["status"], attempt["error"], delivery["state"]) == (None, error, "pending")
+    assert (await post.endpoint(hook))["failed_in_a_row"] == 1
 
 
 async def test_a_name_that_turns_inwards_after_it_was_saved_is_refused(post: Post, tmp_path: Path) -> None:
@@ -410,6 +408,7 @@ async def test_a_secret_that_cannot_be_opened_is_a_failure_that_says_so(post: Po
     [delivery] = await post.settled(hook, attempts=5)
     [attempt] = await post.attempts(delivery["id"])
     assert attempt["error"] == "unsigned"
+    assert (await post.endpoint(hook))["failed_in_a_row"] == 0  # it is our fault and nobody else's
     assert post.receiver.received == []
 
 
@@ -494,3 +493,27 @@ async def test_a_deleted_endpoint_takes_its_deliveries_with_it_also_those_under_
 
     await eventually(idle)
     assert await post.deliveries() == []
+
+
+async def test_results_wait_for_a_database_that_is_away(post: Post, postgres: EmbeddedPostgres) -> None:
+    hook = await post.hook()
+    behavior = post.receiver.path("/hook", held=True)
+    await post.happen()
+    post.deliverer(lease_s=20.0)
+    await post.receiver.has("/hook", 1)
+    name = await post.db.fetchval("SELECT current_database()")
+    admin = await asyncpg.connect(postgres.dsn("postgres"))
+    with capture_logs() as logs:
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+        behavior.release()
+
+        async def refused() -> bool:
+            return any(entry["event"] == "webhook_results_not_written" for entry in logs)
+
+        await eventually(refused)
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    await admin.close()
+    [delivery] = await post.settled(hook)
+    assert (delivery["state"], delivery["attempts"], delivery["fence"]) == ("delivered", 1, 1)
+    assert len(post.receiver.received) == 1

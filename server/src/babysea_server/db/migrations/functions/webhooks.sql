@@ -64,9 +64,9 @@ $$;
 -- Claims due deliveries of enabled endpoints, a few of each, so that none waits behind another's backlog.
 --
 -- Endpoints are visited in the order of their ids from p_after on, each in one step of the index whatever lies
--- before it; the last one visited is returned with every row, and in a row of its own where nothing was due; no
--- row at all means that nothing waits there. An endpoint whose
--- deliveries fail gets a quarter of the places: many dead ones must not fill the process.
+-- before it; the last one visited is returned with every row, and in a row of its own where nothing was due; no row at
+-- all means that nothing waits there. An endpoint whose deliveries fail gets a quarter of the places: many dead ones must
+-- not fill the process.
 
 CREATE OR REPLACE FUNCTION claim_webhooks_v1(
     p_worker       uuid,
@@ -92,7 +92,8 @@ BEGIN
         UNION ALL
         SELECT following.endpoint_id, v.n + 1 FROM visits v CROSS JOIN LATERAL (
             SELECT d.endpoint_id FROM webhook_deliveries d
-            WHERE d.state = 'pending' AND d.worker_id IS NULL AND d.due_at < 'infinity' AND d.endpoint_id > v.endpoint_id
+            WHERE d.state = 'pending' AND d.worker_id IS NULL AND d.due_at < 'infinity'
+              AND d.endpoint_id > v.endpoint_id
             ORDER BY d.endpoint_id LIMIT 1) AS following
         WHERE v.n < p_endpoints
     )
@@ -187,7 +188,9 @@ BEGIN
         SELECT r.endpoint_id, max(r.n) FILTER (WHERE r.delivered) AS n FROM recorded r GROUP BY 1
     ), counted AS (
         SELECT r.endpoint_id, l.n IS NOT NULL AS success,
-               count(*) FILTER (WHERE NOT r.delivered AND r.attempts = p_tries AND r.n > coalesce(l.n, 0)) AS failures
+               -- What we ourselves did wrong, such as a master key that is out of date, speaks against nobody.
+               count(*) FILTER (WHERE NOT r.delivered AND r.attempts = p_tries AND r.n > coalesce(l.n, 0)
+                                      AND r.error NOT IN ('unsigned', 'internal')) AS failures
         FROM recorded r JOIN last_success l USING (endpoint_id) GROUP BY 1, 2
     ), marked AS (
         UPDATE webhook_endpoints e SET

@@ -65,6 +65,9 @@ CREATE INDEX webhook_deliveries_of_message ON webhook_deliveries (message_id);
 -- The next four hold only what is not ended. By endpoint first: a dead one's backlog is passed over in one step.
 CREATE INDEX webhook_deliveries_claimable ON webhook_deliveries (endpoint_id, due_at)
     WHERE state = 'pending' AND worker_id IS NULL AND due_at < 'infinity';
+-- What waits for its endpoint, in the order in which it happened.
+CREATE INDEX webhook_deliveries_queued ON webhook_deliveries (endpoint_id, id)
+    WHERE state = 'pending' AND due_at = 'infinity';
 CREATE INDEX webhook_deliveries_in_flight ON webhook_deliveries (endpoint_id) WHERE worker_id IS NOT NULL;
 CREATE INDEX webhook_deliveries_waiting ON webhook_deliveries (created_at) WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_leased ON webhook_deliveries (worker_id) WHERE worker_id IS NOT NULL;
