@@ -104,7 +104,9 @@ class WorkerRegion:
     async def open(self) -> None:
         """Open the pool and start."""
         if self._allow_private:
-            _log.warning("webhooks_allow_private", meaning="webhooks may go to private addresses; never in production")
+            _log.warning(
+                "webhooks_allow_private", meaning="webhooks may go to private addresses; never in production"
+            )
         await self.db.open()
         self.worker.start()
         self.deliverer.start()
