@@ -42,7 +42,7 @@ async def test_a_worker_killed_again_and_again_tells_every_transition_and_repeat
         await eventually(delivered, within_s=PATIENCE_S)
         bodies: defaultdict[tuple[str, str], set[tuple[str, bytes]]] = defaultdict(set)
         for got in one.received:
-            event = verify(got.body, got.headers, made["secret"])
+            event = verify(got.body, got.headers, made["webhook_secret"])
             bodies[got.data["generation_id"], event.event].add((event.delivery_id, got.body))
     # The sandbox takes every job before it has the picture, so each is started and completed.
     expected = {
