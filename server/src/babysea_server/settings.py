@@ -235,6 +235,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool,
         _text("Development: webhooks may go to http, to loopback and private addresses, and to any port."),
     ] = False
+    webhooks_per_endpoint: Annotated[
+        int,
+        Meta(ge=1, le=1000),
+        _text("Deliveries of one endpoint under way at once, over all workers; what fails gets a quarter."),
+    ] = 8
     webhooks_keep_days: Annotated[
         int, Meta(ge=1, le=3650), _text("How many days deliveries and their attempts are kept.")
     ] = 30

@@ -83,7 +83,7 @@ class WorkerRegion:
             SecretBox(shared.master_key),
             Bodies(shared.signer, public_origin(settings, region), region),
             shared.clock,
-            DelivererSettings(lease_s=settings.worker_lease_s),
+            DelivererSettings(per_endpoint=settings.webhooks_per_endpoint, lease_s=settings.worker_lease_s),
         )
         self.webhook_retention = WebhookRetention(self.db, keep_days=settings.webhooks_keep_days)
         self.alerts = AlertJob(self.db)
