@@ -26,8 +26,15 @@ FINAL = ("generation.completed", "generation.failed")
 
 def _end(claim: Claim, number: int) -> Settlement:
     if number % 3 == 0:
-        code = {"error_code": "BSE4001", "error_message": "It failed."}
-        return Settlement(claim.id, claim.account_id, claim.fence, "failed", None, **code)
+        return Settlement(
+            claim.id,
+            claim.account_id,
+            claim.fence,
+            "failed",
+            None,
+            error_code="BSE4001",
+            error_message="It failed.",
+        )
     key = output_key(claim.id, datetime.now(UTC), 0, "png")
     stored = StoredOutput(key=key, content_type="image/png", bytes=1, sha256="0" * 64, width=1, height=1)
     return Settlement(
