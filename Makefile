@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA_DIR ?= .data
 PORT ?= 8000
+# Many tests wait for a clock or a process, so there is room for one more than there are cores.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: help up test contract setup lint format fuzz bench lock clean
 
@@ -16,7 +18,7 @@ up: $(STAMP)  ## start everything with an embedded database and run a first gene
 	@$(BIN)/babysea-server up --data-dir $(DATA_DIR) --port $(PORT)
 
 test: $(STAMP)  ## run the whole suite
-	@$(BIN)/python -m pytest -n auto $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 contract: $(STAMP)  ## hold a server against the contract: BASE=http://... KEY=bye_...
 	@CONTRACT_BASE='$(BASE)' CONTRACT_KEY='$(KEY)' CONTRACT_HOST='$(HOST)' \
