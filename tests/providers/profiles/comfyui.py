@@ -11,7 +11,7 @@ _NO_CALLBACKS = "ComfyUI announces the end of a prompt on a socket only, and cal
 PROFILE = Profile(
     emulator=ComfyUIEmulator,
     image=Case(
-        "bfl/flux-schnell", {"generation_output_number": 2, "generation_output_format": "webp"}, outputs=2
+        "bfl/flux-schnell", {"generation_output_number": 2, "generation_output_format": "png"}, outputs=2
     ),
     # Clips have templates, but the open models they are for have no price in the catalog, so they are not offered.
     video=None,
