@@ -9,6 +9,9 @@ PORT ?= 8000
 # Many tests wait for a clock or a process, so there is room for one more than there are cores.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
+# Compiled modules are kept: a suite starts hundreds of processes, and none of them should compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help up test contract setup lint format fuzz bench lock clean
 
 help:  ## list the targets

@@ -1,5 +1,6 @@
 """Requests that a provider must be able to take: for each of its models, what customers may send it."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -16,7 +17,8 @@ PROMPT = "a red fox"
 ATTEMPT = UUID("0198f2c0-0000-7000-8000-00000000beef")
 
 
-def models_of(provider: str) -> dict[str, Model]:
+@functools.cache
+def models_of(provider: str) -> Mapping[str, Model]:
     """Every model that the provider serves, also those that are not offered for want of a price."""
     catalog = load_catalog(None, joined=[provider])
     return {

@@ -144,9 +144,9 @@ def _fields(
         )
     fields: dict[str, FieldSpec] = {}
     for name in _field_order(tables):
-        if name in common and isinstance(common[name].data, dict):
+        if name in common:
             source = shaped(
-                _plain(common[name].data | tables[name]),
+                _plain({**common[name].data, **tables[name]}),
                 FieldSource,
                 entry,
                 identifier,

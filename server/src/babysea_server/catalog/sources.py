@@ -3,6 +3,7 @@
 A fault never stops the reading: all of them are collected and told together.
 """
 
+import functools
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -109,7 +110,7 @@ class Entry:
     """One table of a file with the tables laid over it, and which file each part came from last."""
 
     file: str
-    data: dict[str, Any]
+    data: Mapping[str, Any]
     overlaid: dict[str, str] = field(default_factory=dict)
 
     def lay_over(self, data: Mapping[str, Any], file: str) -> None:
@@ -117,12 +118,14 @@ class Entry:
         for key, value in data.items():
             present = self.data.get(key)
             if key in ("fields", "providers") and isinstance(value, dict) and isinstance(present, dict):
+                merged = dict(present)
                 for name, part in value.items():
                     both = isinstance(part, dict) and isinstance(present.get(name), dict)
-                    present[name] = present[name] | part if both else part
+                    merged[name] = present[name] | part if both else part
                     self.overlaid[f"{key}.{name}"] = file
+                self.data = {**self.data, key: merged}
             else:
-                self.data[key] = value
+                self.data = {**self.data, key: value}
                 self.overlaid[key] = file
 
     def file_of(self, part: str) -> str:
@@ -184,11 +187,17 @@ def _lay(tables: dict[str, Entry], key: str, value: dict[str, Any], file: str) -
         tables[key] = Entry(file, value)
 
 
+@functools.lru_cache(maxsize=64)
+def _document(text: str) -> Mapping[str, Any]:
+    """A file's tables, which nobody changes: a process that reads the catalog again need not parse it again."""
+    return tomllib.loads(text, parse_float=Decimal)
+
+
 def _tables(
     path: Path, file: str, faults: Faults, lab: tuple[dict[str, str], str] | None = None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+        document = _document(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         faults.add(file, "", f"cannot be read: {error}")
         return

@@ -1,6 +1,7 @@
 """All adapters by provider id, our own and those of other packages, and which of them the operator configured."""
 
 import difflib
+import functools
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 
@@ -38,7 +39,8 @@ _OWN: tuple[type[Provider], ...] = (
 )
 
 
-def adapters() -> dict[str, type[Provider]]:
+@functools.cache  # what is installed does not change under a process, and looking for it reads many files
+def adapters() -> Mapping[str, type[Provider]]:
     """Every adapter that is installed, by provider id.
 
     Raises:
