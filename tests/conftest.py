@@ -1,16 +1,15 @@
 """Fixtures of the whole suite: a real PostgreSQL, a fresh migrated database for each test, an API in process."""
 
-import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 from tests.contract.published import judge
+from tests.databases import Databases
 from tests.emulators.kit import SECRET_MARK
 from tests.support import Customer, Deployment, make_customer
 
@@ -19,13 +18,9 @@ from babysea_server.app.registries import RegistryFactory, provider_registry
 from babysea_server.app.shared import Shared, build_shared
 from babysea_server.app.workers import Workers
 from babysea_server.db.embedded import EmbeddedPostgres
-from babysea_server.db.migrate import migrate
 from babysea_server.db.pool import Database
 from babysea_server.kit.clock import Clock
 from babysea_server.settings import Settings, load_settings
-
-_TEMPLATE = "babysea_template"
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -43,29 +38,17 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
-async def template(postgres: EmbeddedPostgres) -> str:
-    """A migrated database that every test's own is copied from."""
-    await migrate(await postgres.ensure_database(_TEMPLATE))
-    return _TEMPLATE
-
-
-@asynccontextmanager
-async def fresh_database(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
-    """Connection string of a database that is migrated and empty, and gone afterwards."""
-    name = f"test_{next(_numbers)}"
-    admin = await asyncpg.connect(postgres.dsn("postgres"))
-    try:
-        await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-        yield postgres.dsn(name)
-        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-    finally:
-        await admin.close()
+async def databases(postgres: EmbeddedPostgres) -> Databases:
+    """Fresh databases on that server."""
+    databases = Databases(postgres)
+    await databases.open()
+    return databases
 
 
 @pytest.fixture
-async def dsn(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+async def dsn(databases: Databases) -> AsyncIterator[str]:
     """Connection string of a fresh, migrated database."""
-    async with fresh_database(postgres, template) as dsn:
+    async with databases.fresh() as dsn:
         yield dsn
 
 

@@ -11,14 +11,14 @@ from uuid import UUID
 
 import httpx
 import pytest
-from tests.conftest import MakeDeployment, fresh_database
+from tests.conftest import MakeDeployment
+from tests.databases import Databases
 from tests.execution.scripted import Script, Scripted
 from tests.generations.conftest import backends_waiting, hold, wire
 from tests.generations.wire import Wire
 from tests.support import FINAL, Customer, ManualClock, eventually, make_customer
 
 from babysea_server.catalog.catalog import Catalog
-from babysea_server.db.embedded import EmbeddedPostgres
 from babysea_server.db.pool import Database
 from babysea_server.errors import ERRORS
 from babysea_server.keys.scopes import PRESETS
@@ -35,9 +35,9 @@ _TURN_S = 5.0
 
 
 @pytest.fixture(scope="module")
-async def dsn(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+async def dsn(databases: Databases) -> AsyncIterator[str]:
     """One database for all scenarios: each has an account and a deployment of its own."""
-    async with fresh_database(postgres, template) as dsn:
+    async with databases.fresh() as dsn:
         yield dsn
 
 

@@ -16,13 +16,13 @@ from uuid import UUID
 
 import httpx
 import pytest
-from tests.conftest import MakeDeployment, fresh_database
+from tests.conftest import MakeDeployment
 from tests.contract.conformance.contract import MISSING, PAIRS
+from tests.databases import Databases
 from tests.generations.conftest import backends_waiting, hold, wire
 from tests.generations.wire import Wire
 from tests.support import FINAL, Customer, Deployment, ManualClock, eventually, make_customer
 
-from babysea_server.db.embedded import EmbeddedPostgres
 from babysea_server.db.pool import Database
 
 __all__ = ["hold", "wire"]  # fixtures
@@ -131,9 +131,9 @@ async def bought(customer: Customer) -> int:
 
 
 @pytest.fixture(scope="module")
-async def dsn(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+async def dsn(databases: Databases) -> AsyncIterator[str]:
     """One database for all tests: each has an account and a deployment of its own."""
-    async with fresh_database(postgres, template) as dsn:
+    async with databases.fresh() as dsn:
         yield dsn
 
 

@@ -11,6 +11,7 @@ from tests.webhooks.receiver import receiver
 
 from babysea.webhooks import verify
 
+_FINAL = {"succeeded": "generation.completed", "failed": "generation.failed"}
 _RECORDED = "SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'"
 
 
@@ -44,13 +45,18 @@ async def test_a_worker_killed_again_and_again_tells_every_transition_and_repeat
         for got in one.received:
             event = verify(got.body, got.headers, made["webhook_secret"])
             bodies[got.data["generation_id"], event.event].add((event.delivery_id, got.body))
-    # The sandbox takes every job before it has the picture, so each is started and completed.
-    expected = {
-        (id, event)
-        for id in outcome.accepted.values()
-        for event in ("generation.started", "generation.completed")
-    }
     assert len(outcome.accepted) == count
-    assert bodies.keys() == expected
+    assert bodies.keys() == await _transitions(system, outcome)
     assert all(len(each) == 1 for each in bodies.values())
     await system.books_are_clean()
+
+
+async def _transitions(system: System, outcome: Outcome) -> set[tuple[str, str]]:
+    """What happened, as the database knows it; on a machine that stood still for seconds a submit may have failed."""
+    rows = await system.query(
+        "SELECT id::text, status::text, started_at FROM generations WHERE id = ANY ($1::uuid[])",
+        list(outcome.accepted.values()),
+    )
+    assert sum(row["status"] == "succeeded" for row in rows) > len(rows) / 2
+    started = {(row["id"], "generation.started") for row in rows if row["started_at"] is not None}
+    return started | {(row["id"], _FINAL[row["status"]]) for row in rows}

@@ -186,7 +186,7 @@ async def test_cancels_and_ends_at_once_have_one_winner_each_and_the_loser_is_to
     deployment = await make_deployment(sandbox_latency_s=0)
     customer = await make_customer(deployment)
     before = await customer.balance()
-    costs: set[int] = set()
+    many, costs = 160, set[int]()
 
     async def one(n: int) -> tuple[str, httpx.Response]:
         generation = await accepted(
@@ -194,9 +194,12 @@ async def test_cancels_and_ends_at_once_have_one_winner_each_and_the_loser_is_to
         )
         for _ in range(n % 5):  # each meets the worker at another place
             await customer.generation(generation)
-        return generation, await cancel(customer, generation)
+        answer = await cancel(customer, generation)
+        while answer.status_code == 503:  # a slow machine: nothing was done, and it may be asked for again
+            answer = await cancel(customer, generation)
+        return generation, answer
 
-    results = await asyncio.gather(*(one(n) for n in range(240)))
+    results = await asyncio.gather(*(one(n) for n in range(many)))
     winners = 0
     for generation, response in results:
         status = (await customer.finished(generation))["generation_status"]
@@ -211,7 +214,7 @@ async def test_cancels_and_ends_at_once_have_one_winner_each_and_the_loser_is_to
     [cost] = costs
     charged = await deployment.db.fetchval("SELECT count(*) FROM generations WHERE status = 'succeeded'")
     assert await customer.balance() == before - charged * cost
-    assert await deployment.db.fetchval("SELECT count(*) FROM ledger WHERE kind = 'refund'") == 240 - charged
+    assert await deployment.db.fetchval("SELECT count(*) FROM ledger WHERE kind = 'refund'") == many - charged
     assert await deployment.differences() == []
 
 

@@ -11,12 +11,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from tests.conftest import fresh_database
 from tests.contract.conformance.own import own_server
 from tests.contract.conformance.target import Issuer, Model, Target
 from tests.contract.published import Published, judge
-
-from babysea_server.db.embedded import EmbeddedPostgres
+from tests.databases import Databases
 
 REGIONS = ("us", "eu")
 _TIMEOUT_S = 60.0
@@ -42,16 +40,10 @@ async def foreign_target() -> AsyncIterator[Target]:
 
 
 @pytest.fixture(scope="session")
-async def own_target(
-    postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Target]:
+async def own_target(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Target]:
     """Our own server with two regions; the first key has every scope and plan unlimited."""
     async with AsyncExitStack() as stack:
-        databases = (fresh_database(postgres, template) for _ in REGIONS)
-        dsns = {
-            region: await stack.enter_async_context(database)
-            for region, database in zip(REGIONS, databases, strict=True)
-        }
+        dsns = {region: await stack.enter_async_context(databases.fresh()) for region in REGIONS}
         folder = tmp_path_factory.mktemp("conformance")
         server = await stack.enter_async_context(own_server(folder, dsns))
         client = await stack.enter_async_context(_client())
