@@ -8,6 +8,7 @@ DATA_DIR ?= .data
 PORT ?= 8000
 # Many tests wait for a clock or a process, so there is room for one more than there are cores.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+EFFORT ?= 1
 
 # Compiled modules are kept: a suite starts hundreds of processes, and none of them should compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -20,8 +21,8 @@ help:  ## list the targets
 up: $(STAMP)  ## start everything with an embedded database and run a first generation
 	@$(BIN)/babysea-server up --data-dir $(DATA_DIR) --port $(PORT)
 
-test: $(STAMP)  ## run the whole suite
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+test: $(STAMP)  ## run the whole suite; EFFORT=5 is the thorough run
+	@EFFORT=$(EFFORT) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 contract: $(STAMP)  ## hold a server against the contract: BASE=http://... KEY=bye_...
 	@CONTRACT_BASE='$(BASE)' CONTRACT_KEY='$(KEY)' CONTRACT_HOST='$(HOST)' \

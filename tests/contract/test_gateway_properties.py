@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.contract.asgi import HOST, UUID, Exchange, chunked
+from tests.effort import effort
 
 from babysea_server.contract.gateway import MAX_BODY_BYTES, Gateway
 from babysea_server.contract.operations import OPERATIONS
@@ -71,7 +72,9 @@ async def reads_json(call: Call) -> Reply:
     return Reply({"path": call.path, "query": call.query})
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=effort(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(method=methods, path=paths, query=queries, headers=headers, chunks=bodies, cut=st.booleans())
 async def test_every_request_gets_a_documented_answer(
     make_gateway: Callable[..., Gateway],

@@ -7,6 +7,7 @@ import signal
 
 from tests.e2e.load import Outcome, insist
 from tests.e2e.system import System
+from tests.effort import effort
 from tests.support import eventually
 
 _SUBMITTED = "SELECT count(*) FROM sandbox.jobs"
@@ -37,7 +38,7 @@ async def _nothing_lost(system: System, outcome: Outcome, count: int) -> None:
 
 async def test_a_worker_killed_again_and_again_loses_nothing_and_buys_nothing_twice(system: System) -> None:
     chance = random.Random(20260428)
-    count, kills = 300, 7
+    count, kills = effort(120), 4
     await system.up(BABYSEA_WORKER_CONCURRENCY="50")
     outcome = Outcome()
     async with asyncio.TaskGroup() as group:
@@ -52,7 +53,7 @@ async def test_a_worker_killed_again_and_again_loses_nothing_and_buys_nothing_tw
 
 async def test_an_api_killed_under_load_loses_nothing_that_it_acknowledged(system: System) -> None:
     chance = random.Random(20260429)
-    count, kills = 300, 3
+    count, kills = effort(120), 2
     await system.up()
     outcome = Outcome()
     async with asyncio.TaskGroup() as group:
@@ -66,7 +67,7 @@ async def test_an_api_killed_under_load_loses_nothing_that_it_acknowledged(syste
 
 async def test_a_database_killed_under_load_comes_back_with_everything(system: System) -> None:
     chance = random.Random(20260430)
-    count, kills = 300, 2
+    count, kills = effort(120), 2
     # A lost admission is decided once its deadline is over; the clients wait for that.
     # The sandbox keeps its jobs in the same database: it is away as long, and what reached it while it died is
     # certainly not there. So the model has more than one provider.

@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from tests.e2e.load import Outcome, insist
 from tests.e2e.system import PATIENCE_S, System
+from tests.effort import effort
 from tests.support import eventually
 from tests.webhooks.receiver import receiver
 
@@ -19,7 +20,7 @@ async def test_a_worker_killed_again_and_again_tells_every_transition_and_repeat
     system: System,
 ) -> None:
     chance = random.Random(20260501)
-    count, kills = 200, 5
+    count, kills = effort(100), 3
     system.environment["BABYSEA_WEBHOOKS_ALLOW_PRIVATE"] = "true"
     await system.up(BABYSEA_WORKER_CONCURRENCY="20")
     account = await system.value("SELECT id FROM accounts")

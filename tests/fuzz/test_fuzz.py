@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from tests.e2e.system import running_system
+from tests.effort import effort
 from tests.fuzz.cases import make_case
 from tests.fuzz.driver import Fuzz
 from tests.fuzz.framing import Rest, owed_answers
@@ -14,7 +15,7 @@ from tests.fuzz.request import MISSING_ID, World, seeds
 from tests.fuzz.session import fuzz
 from tests.fuzz.target import SETTINGS
 
-SLICE = 3000
+SLICE = effort(1000)
 KEY = "bye_" + "k" * 40
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

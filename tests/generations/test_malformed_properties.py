@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.contract.asgi import ask, http_scope
 from tests.contract.published import Published
+from tests.effort import effort
 from tests.support import Customer, Deployment
 
 from babysea_server.contract.operations import OPERATIONS
@@ -95,7 +96,9 @@ async def published(api: Deployment) -> Published:
     return Published((await api.client.get("/openapi.json")).json())
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=effort(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(request=requests, wrong=st.sampled_from([False] * 9 + [True]), key=keys)
 async def test_any_body_gets_a_documented_answer_and_what_is_accepted_can_be_read(
     caller: Customer, published: Published, request: tuple[str, bytes], wrong: bool, key: str | None
@@ -165,7 +168,9 @@ queries = st.booleans().flatmap(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=effort(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     method=st.sampled_from(["GET", "GET", "GET", "POST", "POST", "DELETE", "PUT", "HEAD"]),
     path=paths,

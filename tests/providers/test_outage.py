@@ -1,13 +1,13 @@
 """A provider dies in the middle of many running generations, with a second one healthy behind it.
 
-`OUTAGE_GENERATIONS=500` is the full run.
+`EFFORT=5` is the full run with five hundred.
 """
 
 import asyncio
-import os
 from typing import Any
 
 from tests.conftest import MakeDeployment
+from tests.effort import effort
 from tests.emulators.fal import FalEmulator
 from tests.emulators.kit import running
 from tests.emulators.replicate import ReplicateEmulator
@@ -17,7 +17,7 @@ from tests.support import JumpingClock, eventually
 
 CASE = Case("bfl/flux-schnell")
 ORDER = ("replicate", "fal")
-MANY = int(os.environ.get("OUTAGE_GENERATIONS", "100"))
+MANY = effort(100)
 TIMEOUT_S = 120.0
 REST_S = 61
 #: A process looks at its providers again after this.

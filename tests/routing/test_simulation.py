@@ -13,7 +13,6 @@ from bench.routing.world import PROVIDERS, SCENARIOS, Scenario, best_order
 from babysea_server.routing.ranking import PUBLISHED
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
-DRIFTING = [scenario for scenario in SCENARIOS if scenario.drifts]
 SEED = 1
 
 
@@ -35,9 +34,14 @@ def test_the_same_seed_ends_the_same_and_another_one_does_not() -> None:
     assert first.costs != other.costs
 
 
-@pytest.mark.parametrize("scenario", DRIFTING, ids=lambda scenario: scenario.name)
-def test_fastest_beats_the_best_fixed_order_where_providers_drift(scenario: Scenario) -> None:
-    assert fastest_mean(scenario, SEED) < best_fixed(scenario, SEED)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_fastest_beats_the_best_fixed_order_where_providers_drift_and_nobody_beats_who_knows_them(
+    scenario: Scenario,
+) -> None:
+    fixed_mean, mean = best_fixed(scenario, SEED), fastest_mean(scenario, SEED)
+    assert mean < fixed_mean or not scenario.drifts
+    # Luck may favour somebody else in one run, by no more than this.
+    assert oracle(scenario, fortune(scenario, SEED)).mean < 1.02 * min(fixed_mean, mean)
 
 
 def test_where_nothing_changes_fastest_costs_little_more_than_its_exploration() -> None:
@@ -64,13 +68,6 @@ def test_fading_is_what_makes_it_follow() -> None:
     chance = fortune(scenario, 1)
     published = fastest(scenario, chance, rule=PUBLISHED).mean
     assert fastest_mean(scenario, 1) < best_fixed(scenario, 1) < published
-
-
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_nobody_does_better_than_who_knows_the_providers(scenario: Scenario) -> None:
-    known = oracle(scenario, fortune(scenario, SEED)).mean
-    # Luck may favour somebody else in one run, by no more than this.
-    assert known < 1.02 * min(best_fixed(scenario, SEED), fastest_mean(scenario, SEED))
 
 
 def test_who_knows_the_providers_prefers_the_fast_the_reliable_and_the_cheap() -> None:

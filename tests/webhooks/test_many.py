@@ -1,17 +1,17 @@
 """Thousands of generations told to a fast endpoint, a slow one and a dead one, which comes back at the end.
 
-`WEBHOOK_GENERATIONS=10000` is the full run; it takes a minute and more.
+`EFFORT=5` is the full run of ten thousand; it takes a minute and more.
 """
 
 import asyncio
 import itertools
-import os
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from tests.effort import effort
 from tests.execution.conftest import House
 from tests.support import eventually
 from tests.webhooks.conftest import Hook, Post
@@ -24,7 +24,7 @@ from babysea_server.outputs.keys import output_key
 from babysea_server.webhooks import endpoints, replay
 
 AT_ONCE = 250
-MANY = int(os.environ.get("WEBHOOK_GENERATIONS", "2000")) // AT_ONCE * AT_ONCE
+MANY = effort(2000) // AT_ONCE * AT_ONCE
 FINAL = ("generation.completed", "generation.failed")
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.contract.conformance.target import Issuer, Target
+from tests.effort import effort
 
 _MODELS = (("image", "sandbox/image"), ("video", "sandbox/video"))
 _SEED = "20260428"
-_EXAMPLES = "10"
+_EXAMPLES = str(effort(3))
 _WITHIN_S = 100
 #: Parameters of an estimate, and the input that each stands for.
 _PRICED_BY = {

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.effort import effort
 from tests.emulators.all import EMULATORS
 from tests.emulators.kit import CALLBACKS, Misbehavior, running
 from tests.providers.adapters.admissible import jobs, models_of
@@ -276,7 +277,9 @@ def read_everything(provider: Provider, job: Job, ticket: Accepted, answer: Answ
 @pytest.mark.parametrize("id", IDS)
 @given(data=st.data())
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=effort(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 def test_no_answer_breaks_the_reading(id: str, recorded: Mapping[str, Recorded], data: st.DataObject) -> None:
     found = recorded[id]
@@ -299,7 +302,7 @@ def test_no_answer_breaks_the_reading(id: str, recorded: Mapping[str, Recorded],
     keys=st.lists(st.binary(max_size=40), max_size=3),
 )
 @example(headers={}, body=b"", keys=[])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=effort(25), deadline=None)
 def test_no_callback_breaks_its_verification(
     id: str, recorded: Mapping[str, Recorded], headers: dict[str, str], body: bytes, keys: list[bytes]
 ) -> None:
