@@ -2,22 +2,20 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, get_args, get_origin
+from typing import Any, ClassVar
 
-Credits = int | float  # as JSON writes them; 1 credit = 1 USD
+from babysea import _reading
+from babysea._reading import Credits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Data:
+class Data(_reading.Record):
     """What an event says: fields that were not sent are None, and `extra` keeps those without a name here.
 
     An event that this version does not know is a plain `Data` with everything in `extra`.
     """
-
-    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,43 +125,12 @@ def read_event(payload: bytes | str) -> Event:
     except (ValueError, RecursionError):  # the latter for nesting without end
         raise ValueError("the body is not JSON") from None
     if isinstance(raw, dict):
-        event: str = _read(str, raw.get("webhook_event"), "webhook_event")
+        event: str = _reading.read(str, raw.get("webhook_event"), "webhook_event")
         return Event(
             event=event,
-            timestamp=_time(_read(str, raw.get("webhook_timestamp"), "webhook_timestamp")),
-            delivery_id=_read(str, raw.get("webhook_delivery_id"), "webhook_delivery_id"),
-            data=_read(_DATA.get(event, Data), raw.get("webhook_data"), "webhook_data"),
+            timestamp=_reading.read(datetime, raw.get("webhook_timestamp"), "webhook_timestamp"),
+            delivery_id=_reading.read(str, raw.get("webhook_delivery_id"), "webhook_delivery_id"),
+            data=_reading.read_record(_DATA.get(event, Data), raw.get("webhook_data"), "webhook_data"),
             raw=raw,
         )
     raise ValueError("the body is not an object")
-
-
-def _time(text: str) -> datetime:
-    with suppress(ValueError):
-        time = datetime.fromisoformat(text)
-        if time.tzinfo is not None:
-            return time
-    raise ValueError("webhook_timestamp is not an RFC 3339 time")
-
-
-def _read(kind: Any, value: Any, name: str) -> Any:
-    """The value as one of the types that fields have here; `name` is its path in the body."""
-    if isinstance(kind, type) and issubclass(kind, Data):
-        if isinstance(value, dict):
-            return _data(kind, value, name)
-    elif get_origin(kind) is tuple:
-        if isinstance(value, list):
-            return tuple(_read(get_args(kind)[0], item, name) for item in value)
-    elif isinstance(value, kind) and not isinstance(value, bool):
-        return value
-    raise ValueError(f"{name} is {'missing' if value is None else 'of the wrong type'}")
-
-
-def _data(kind: type[Data], value: Mapping[str, Any], name: str) -> Data:
-    known = {one.name: one for one in fields(kind) if one.name != "extra"}
-    values = {
-        key: _read(one.type, value.get(key), f"{name}.{key}")
-        for key, one in known.items()
-        if key in value or one.default is MISSING  # one that has to be there is read as null, and refused
-    }
-    return kind(**values, extra={key: one for key, one in value.items() if key not in known})

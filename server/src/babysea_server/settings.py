@@ -248,6 +248,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _text("Mail server for notices: smtp://user:password@host:587 or smtps://; without it none is sent."),
     ] = None
     smtp_from: Annotated[str | None, _text("The address that notices are sent from.")] = None
+    console_enabled: Annotated[bool, _text("false: no console at `/console` of the API.")] = True
+    console_url: Annotated[
+        str | None,
+        _text("Scheme and authority where people reach the console; by default the default region's API host."),
+    ] = None
+    sign_up: Annotated[
+        Literal["open", "invite", "closed"],
+        _text("Who may make a user: everybody, who is invited (and the first one of a region), or nobody."),
+    ] = "invite"
+    sign_up_plan: Annotated[str, _text("The plan of accounts that are made in the console.")] = "free"
     log_format: Annotated[Literal["console", "json"], _text("How logs are written to standard error.")] = (
         "console"
     )
@@ -268,6 +278,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """The external database of a region, or None for the embedded one."""
         url: str | None = getattr(self, f"database_url_{region}")
         return url
+
+    @property
+    def console_origin(self) -> str:
+        """Scheme and authority of the console, for links."""
+        if self.console_url is not None:
+            return self.console_url.rstrip("/")
+        if self.domain == "localhost":
+            return f"http://localhost:{self.port}"
+        return f"https://api.{self.default_region}.{self.domain}"
 
     def attempt_timeout_s(self, media: str) -> float:
         """Longest time one provider may take for this kind of media."""

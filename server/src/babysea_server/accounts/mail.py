@@ -39,6 +39,8 @@ _SKIPPED_AT_ONCE = 1_000
 _SUBJECTS = {
     "credits.low_balance": "Your balance is low",
     "webhook.disabled": "A webhook endpoint was disabled",
+    "auth.password_reset": "Reset your password",
+    "account.invitation": "You are invited to an account",
 }
 _STARTTLS = {"required": True, "optional": None, "never": False}
 _PORTS = {"smtp": 587, "smtps": 465}

@@ -44,7 +44,7 @@ async def create_account(db: Database, plan: Plan, *, name: str, email: str | No
     check_account(name, email)
     async with db.transaction() as connection:
         account = await store.create(connection, name=name, plan=plan.name, email=email)
-        return await _enter(connection, account, plan)
+        return await enter_plan(connection, account, plan)
 
 
 async def change_plan(db: Database, plans: Mapping[str, Plan], account_id: UUID, plan: Plan) -> Account:
@@ -72,7 +72,7 @@ async def change_plan(db: Database, plans: Mapping[str, Plan], account_id: UUID,
         await store.set_plan(connection, account.id, plan.name)
         changed = await store.get(connection, account.id)
         assert changed is not None
-        return await _enter(connection, changed, plan)
+        return await enter_plan(connection, changed, plan)
 
 
 class Renewals:
@@ -115,7 +115,7 @@ class Renewals:
         return len(due)
 
 
-async def _enter(connection: Any, account: Account, plan: Plan) -> Account:
+async def enter_plan(connection: Any, account: Account, plan: Plan) -> Account:
     """Give what the plan gives at once; the account is locked and already on it."""
     grants: list[Grant] = []
     period = account.period

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from uuid import UUID
 
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from babysea_server import __version__
 from babysea_server.accounts import store as accounts
 from babysea_server.accounts.routes import AccountRoutes
+from babysea_server.app.console import Console
 from babysea_server.app.registries import (
     RegistryFactory,
     live_providers,
@@ -207,13 +209,21 @@ def _counters(settings: Settings, region: str, dsn: str) -> WindowCounters:
 
 
 class Api:
-    """The HTTP application of one process, for all its regions: the API, files, callbacks, the document, `/docs`."""
+    """The HTTP application of one process, for all its regions.
+
+    That is the API, files, callbacks, the document, `/docs`, and the console where it is enabled.
+
+    Args:
+        console_only: serve the console alone.
+    """
 
     def __init__(
         self,
         shared: Shared,
         dsns: Mapping[str, str],
         registries: RegistryFactory = provider_registry,
+        *,
+        console_only: bool = False,
     ) -> None:
         settings = shared.settings
         self.regions = {region: ApiRegion(shared, region, dsn, registries) for region, dsn in dsns.items()}
@@ -240,6 +250,10 @@ class Api:
         self._proxies = _trusted_proxies(settings)
         self._published = Publisher(documents, hosts)
         self._callbacks = CallbacksApp({name: region.callbacks for name, region in self.regions.items()})
+        self.console: Console | None = None
+        if settings.console_enabled or console_only:
+            self.console = Console(shared, self.regions, hosts, alone=console_only)
+        self._console_only = console_only
         self._files = FilesApp(self._store_for, lambda host: hosts.get(host_name(host)), shared.signer)
 
     async def open(self) -> None:
@@ -248,6 +262,8 @@ class Api:
 
     async def close(self) -> None:
         """Close every region."""
+        if self.console is not None:
+            await self.console.close()
         await together(region.close() for region in self.regions.values())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -255,6 +271,12 @@ class Api:
             scope = self._proxies.resolve(scope)
         path: str = scope.get("path", "")
         send = secured(scope, send)
+        if self.console is not None and self.console.serves(scope):
+            await self.console(scope, receive, send)
+            return
+        if self._console_only:
+            await Response(status_code=404)(scope, receive, send)
+            return
         # What is not ours in any way is the firewall's to refuse, so it gets all that is left.
         if scope["type"] == "http" and path.startswith(FILES_PREFIX):
             await self._files(scope, receive, send)

@@ -30,6 +30,7 @@ from babysea_server.cli.ledger import credits_app, ledger_app
 from babysea_server.cli.providers import providers_app
 from babysea_server.cli.routing import routing_app
 from babysea_server.cli.secrets import secrets_app
+from babysea_server.cli.users import users_app
 from babysea_server.cli.webhooks import webhooks_app
 from babysea_server.contract.operations import operations_table
 from babysea_server.db.cluster import Cluster
@@ -46,6 +47,7 @@ app = typer.Typer(
     help="Execution control plane for generative media.",
 )
 app.add_typer(accounts_app, name="accounts")
+app.add_typer(users_app, name="users")
 app.add_typer(keys_app, name="keys")
 app.add_typer(credits_app, name="credits")
 app.add_typer(ledger_app, name="ledger")
@@ -116,6 +118,31 @@ def api(
         served = msgspec.structs.replace(settings, port=port)
         name = f"[{settings.host}]" if ":" in settings.host else settings.host
         return run_api(served, listener, on_ready=lambda: _ready(f"API listening on http://{name}:{port}\n"))
+
+    _run(serve)
+
+
+@app.command()
+def console(
+    data_dir: DataDir = None,
+    config: Config = None,
+    host: Host = None,
+    port: Port = None,
+    region: Regions = None,
+) -> None:
+    """Run the console alone, beside API processes that have `console_enabled = false`."""
+    from babysea_server.processes.serve import run_api
+
+    # The port of the settings stays the API's, which pages name and call.
+    settings = _serving(data_dir, config, host, None, region)
+
+    def serve() -> Coroutine[Any, Any, None]:
+        listener = listening_socket(settings.host, settings.port + 1 if port is None else port)
+        name = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = f"http://{name}:{listener.getsockname()[1]}/console"
+        return run_api(
+            settings, listener, console_only=True, on_ready=lambda: _ready(f"console listening on {address}\n")
+        )
 
     _run(serve)
 

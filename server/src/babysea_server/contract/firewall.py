@@ -6,13 +6,15 @@ Source of the rules: the published contract, section 1.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from msgspec import Struct
 from starlette.types import Scope
 
+from babysea_server.contract.hosts import CustomHost
 from babysea_server.contract.parameters import (
     ParameterRule,
     compile_parameter,
@@ -52,6 +54,8 @@ class Admitted(Struct, frozen=True):
     path: Mapping[str, str]
     query: Mapping[str, Any]
     headers: Mapping[str, str]
+    account_id: UUID | None = None
+    """Whose custom domain the host is: only keys of this account are known there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +168,20 @@ class Firewall:
 
     Args:
         documents: the OpenAPI document of each region.
-        hosts: the region of each host name, in lower case and without port.
+        hosts: the region of each host name of the installation, in lower case and without port.
+        custom_host: what another name stands for, if it is an active custom domain.
     """
 
-    def __init__(self, documents: Mapping[str, Mapping[str, Any]], hosts: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        documents: Mapping[str, Mapping[str, Any]],
+        hosts: Mapping[str, str],
+        custom_host: Callable[[str], CustomHost | None] = lambda _name: None,
+    ) -> None:
         compiled = {name: _Region(name, document) for name, document in documents.items()}
         self._hosts = {host: compiled[region] for host, region in hosts.items()}
+        self._regions = compiled
+        self._custom_host = custom_host
         self._host_names = list(hosts)[:_MAX_LISTED]
 
     def match(self, scope: Scope) -> Admitted:
@@ -180,7 +192,7 @@ class Firewall:
         """
         headers = _read_headers(scope)
         host = headers.get("host", "")
-        region = self._hosts.get(host_name(host))
+        region, account_id = self._region(host_name(host))
         if region is None:
             message = (
                 f"{shown(host)} is not a host of this API." if host else "The request has no Host header."
@@ -210,7 +222,16 @@ class Firewall:
             path,
             query,
             headers,
+            account_id,
         )
+
+    def _region(self, name: str) -> tuple[_Region | None, UUID | None]:
+        """The region of a host name, and whose it is if it is a custom domain."""
+        region = self._hosts.get(name)
+        if region is not None:
+            return region, None
+        custom = self._custom_host(name)
+        return (None, None) if custom is None else (self._regions.get(custom.region), custom.account_id)
 
 
 def host_name(host: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from traceback import walk_tb
 from typing import NamedTuple
+from uuid import UUID
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -35,6 +36,9 @@ DEADLINE_SECONDS = 30.0
 
 Authenticate = Callable[[str, str | None, str], Awaitable[Principal]]
 """(region, `Authorization` header, client address) to the caller. Raises ApiError."""
+
+AuthenticateOn = Callable[[str, str | None, str, UUID], Awaitable[Principal]]
+"""The same on the custom domain of an account, where keys of others are unknown."""
 
 TakeRate = Callable[[Principal], Awaitable[RateWindow | None]]
 """Counts a request of the caller's account; None when its plan has no limit."""
@@ -95,6 +99,7 @@ class Gateway:
         record: keeps the request log.
         handlers: the operations that are served, by region and operation id.
         clock: the time of answers, and of `Server-Timing`.
+        authenticate_on: finds the caller on a custom domain; needed where the firewall admits any.
         deadline_seconds: the longest that one request may take; accepting a generation limits itself.
 
     Set `draining` before a shutdown: requests that arrive afterwards are sent elsewhere (BSE5002).
@@ -109,11 +114,13 @@ class Gateway:
         handlers: Mapping[tuple[str, str], Handler],
         clock: Clock,
         *,
+        authenticate_on: AuthenticateOn | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
         self.draining = False
         self._firewall = firewall
         self._authenticate = authenticate
+        self._authenticate_on = authenticate_on
         self._take_rate = take_rate
         self._record = record
         self._handlers = handlers
@@ -193,9 +200,14 @@ class Gateway:
         """The caller, whose account's rate has counted this request."""
         client = scope.get("client")
         progress.client_ip = client[0] if client else ""
-        principal = await self._authenticate(
-            admitted.region, admitted.headers.get("authorization"), progress.client_ip
-        )
+        credentials = admitted.headers.get("authorization")
+        if admitted.account_id is None:
+            principal = await self._authenticate(admitted.region, credentials, progress.client_ip)
+        else:
+            assert self._authenticate_on is not None
+            principal = await self._authenticate_on(
+                admitted.region, credentials, progress.client_ip, admitted.account_id
+            )
         progress.principal = principal
         progress.window = await self._take_rate(principal)
         return principal

@@ -68,8 +68,13 @@ class Authenticator:
         await end([self._toucher])
         await self._touch()
 
-    async def authenticate(self, authorization: str | None, client_ip: str) -> Principal:
+    async def authenticate(
+        self, authorization: str | None, client_ip: str, account_id: UUID | None = None
+    ) -> Principal:
         """The principal behind an Authorization header.
+
+        Args:
+            account_id: keys of other accounts are unknown here: it is this one's custom domain.
 
         Raises:
             ApiError: BSE1001, BSE1002, BSE1007, BSE1008, or BSE5002 when the database cannot be asked.
@@ -84,6 +89,8 @@ class Authenticator:
             entry = await self._load(hash)
         now = self._clock.now()
         if entry is None or (entry.ends_at is not None and entry.ends_at <= now):
+            raise _invalid_key()
+        if account_id is not None and (entry.principal is None or entry.principal.account_id != account_id):
             raise _invalid_key()
         if entry.networks and not allows(client_ip, entry.networks):
             raise ApiError(errors.IP_NOT_ALLOWED, f"The API key may not be used from {client_ip}.")

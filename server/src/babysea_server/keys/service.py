@@ -1,7 +1,7 @@
 """The life of keys: issued, rotated, revoked, deleted.
 
 Where a function takes `account_id`, only that account's keys are found; None stands for the operator, who may
-name any.
+name any. What takes a database takes a connection of it that is in a transaction, too.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from babysea_server.db.pool import Database
@@ -94,7 +95,7 @@ def check_grace(hours: int) -> None:
 
 
 async def issue(
-    db: Database,
+    db: Database | Any,
     *,
     account_id: UUID,
     name: str,
@@ -126,7 +127,7 @@ async def issue(
 
 
 async def rotate(
-    db: Database, account_id: UUID | None, key_id: UUID, *, grace_hours: int = DEFAULT_GRACE_HOURS
+    db: Database | Any, account_id: UUID | None, key_id: UUID, *, grace_hours: int = DEFAULT_GRACE_HOURS
 ) -> Rotation:
     """Replace an active key by one with the same name, scopes, allowlist and expiry.
 
@@ -150,7 +151,7 @@ async def rotate(
     return Rotation(old, IssuedKey(secret, new))
 
 
-async def revoke(db: Database, account_id: UUID | None, key_id: UUID) -> ApiKey:
+async def revoke(db: Database | Any, account_id: UUID | None, key_id: UUID) -> ApiKey:
     """End a key for ever, in any state; every API process refuses it within a second.
 
     Again changes nothing. The key that replaced it, and the one it replaced, go on working.
@@ -161,7 +162,7 @@ async def revoke(db: Database, account_id: UUID | None, key_id: UUID) -> ApiKey:
     return _found(await store.revoke(db, key_id, account_id), key_id)
 
 
-async def delete(db: Database, account_id: UUID | None, key_id: UUID) -> ApiKey:
+async def delete(db: Database | Any, account_id: UUID | None, key_id: UUID) -> ApiKey:
     """Delete a key in any state, and so end it as `revoke` does; returns what it was.
 
     What was made or logged with it keeps its id.
@@ -172,7 +173,7 @@ async def delete(db: Database, account_id: UUID | None, key_id: UUID) -> ApiKey:
     return _found(await store.delete(db, key_id, account_id), key_id)
 
 
-async def find(db: Database, account_id: UUID | None, key_id: UUID) -> ApiKey:
+async def find(db: Database | Any, account_id: UUID | None, key_id: UUID) -> ApiKey:
     """One key.
 
     Raises:

@@ -1,6 +1,10 @@
-"""All SQL of API keys."""
+"""All SQL of API keys.
+
+What takes a database takes a connection of it that is in a transaction, too.
+"""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -46,7 +50,7 @@ _ITS_OWN = "($2::uuid IS NULL OR k.account_id = $2)"
 
 
 async def insert(
-    db: Database,
+    db: Database | Any,
     *,
     account_id: UUID,
     name: str,
@@ -82,7 +86,7 @@ async def by_hash(db: Database, hash: bytes) -> Any:
     )
 
 
-async def get(db: Database, key_id: UUID, account_id: UUID | None) -> ApiKey | None:
+async def get(db: Database | Any, key_id: UUID, account_id: UUID | None) -> ApiKey | None:
     """One key, or None when there is none or it is not the account's."""
     row = await db.fetchrow(
         f"SELECT {_COLUMNS} FROM api_keys k WHERE k.id = $1 AND {_ITS_OWN}", key_id, account_id
@@ -101,13 +105,13 @@ async def with_prefix(db: Database, prefix: str, *, limit: int) -> Sequence[ApiK
 
 
 async def rotate(
-    db: Database, key_id: UUID, account_id: UUID | None, *, grace_hours: int, prefix: str, hash: bytes
+    db: Database | Any, key_id: UUID, account_id: UUID | None, *, grace_hours: int, prefix: str, hash: bytes
 ) -> tuple[ApiKey, ApiKey] | None:
     """Replace an active key by one with this prefix and hash: both, the old one first, or None if it is not active.
 
     Two at once: the second waits for the first and finds the key rotated.
     """
-    async with db.transaction() as connection:
+    async with db.transaction() if isinstance(db, Database) else nullcontext(db) as connection:
         old = await connection.fetchrow(
             f"""UPDATE api_keys k
                 SET state = 'rotated', grace_until = now() + make_interval(hours => $3), replaced_by = $4
@@ -132,7 +136,7 @@ async def rotate(
     return ApiKey(**old), ApiKey(**new)
 
 
-async def revoke(db: Database, key_id: UUID, account_id: UUID | None) -> ApiKey | None:
+async def revoke(db: Database | Any, key_id: UUID, account_id: UUID | None) -> ApiKey | None:
     """Revoke a key in any state; None when there is none or it is not the account's."""
     row = await db.fetchrow(
         f"UPDATE api_keys k SET state = 'revoked' WHERE k.id = $1 AND {_ITS_OWN} RETURNING {_COLUMNS}",
@@ -142,7 +146,7 @@ async def revoke(db: Database, key_id: UUID, account_id: UUID | None) -> ApiKey 
     return None if row is None else ApiKey(**row)
 
 
-async def delete(db: Database, key_id: UUID, account_id: UUID | None) -> ApiKey | None:
+async def delete(db: Database | Any, key_id: UUID, account_id: UUID | None) -> ApiKey | None:
     """Delete a key in any state and return what it was; None when there is none or it is not the account's."""
     row = await db.fetchrow(
         f"DELETE FROM api_keys k WHERE k.id = $1 AND {_ITS_OWN} RETURNING {_COLUMNS}", key_id, account_id
@@ -162,6 +166,50 @@ async def of_account(
         offset,
     )
     return [ApiKey(**row) for row in rows]
+
+
+async def search(
+    db: Database,
+    account_id: UUID,
+    *,
+    text: str,
+    state: str | None,
+    order_by: str,
+    limit: int,
+    offset: int,
+) -> tuple[Sequence[ApiKey], int]:
+    """Keys of an account whose name or prefix has the text in it, and how many there are.
+
+    Args:
+        state: as in `ApiKey`; None: all.
+        order_by: an expression over the key as `k`, never a caller's own text.
+    """
+    rows = await db.fetch(
+        f"""WITH k AS (
+                SELECT * FROM (SELECT {_COLUMNS} FROM api_keys k WHERE k.account_id = $1) AS k
+                WHERE ($2 = '' OR strpos(lower(k.name || ' ' || k.prefix), lower($2)) > 0)
+                  AND ($3::text IS NULL OR k.state = $3)
+            )
+            SELECT k.*, (SELECT count(*) FROM k) AS total FROM k ORDER BY {order_by}, k.id LIMIT $4 OFFSET $5""",
+        account_id,
+        text,
+        state,
+        limit,
+        offset,
+    )
+    keys = [ApiKey(**{name: row[name] for name in ApiKey.__slots__}) for row in rows]
+    return keys, rows[0]["total"] if rows else 0
+
+
+async def replaced_until(db: Database, account_id: UUID, key_id: UUID) -> datetime | None:
+    """Until when the key works that this one replaced; None: it replaced none."""
+    until: datetime | None = await db.fetchval(
+        """SELECT least(k.expires_at, k.grace_until) FROM api_keys k
+           WHERE k.account_id = $1 AND k.replaced_by = $2""",
+        account_id,
+        key_id,
+    )
+    return until
 
 
 async def touch(db: Database, used: Sequence[tuple[UUID, datetime]]) -> None:

@@ -31,7 +31,7 @@ class AuthGuard:
         """
         if self._windows.quiet:
             return
-        client = _client(client_ip)
+        client = client_network(client_ip)
         window = None if client is None else self._windows.peek(client)
         if window is not None and window.used >= self._per_minute:
             raise self._too_many(window)
@@ -42,7 +42,7 @@ class AuthGuard:
         Raises:
             ApiError: BSE1006, in place of the failure's own answer, when there were too many.
         """
-        client = _client(client_ip)
+        client = client_network(client_ip)
         if client is None:
             return
         window = self._windows.window(client)
@@ -58,7 +58,7 @@ class AuthGuard:
         )
 
 
-def _client(ip: str) -> str | None:
+def client_network(ip: str) -> str | None:
     """One subscriber's addresses: all of an IPv6 /64 are usually in one hand."""
     try:
         address = ipaddress.ip_address(ip)

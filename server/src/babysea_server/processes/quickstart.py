@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import msgspec
 import structlog
 
 from babysea_server.accounts import store as accounts
+from babysea_server.accounts import user_store
+from babysea_server.accounts.members import members_of
+from babysea_server.accounts.users import adopt, new_sign_in_link
 from babysea_server.app.registries import live_providers
 from babysea_server.app.shared import catalog_of
 from babysea_server.catalog.pricing import quote
@@ -32,6 +36,8 @@ _log = structlog.get_logger(__name__)
 _FIRST_NAME = "First account"
 _FIRST_CREDITS = 100
 _FIRST_PLAN = "unlimited"
+_FIRST_OWNER_NAME = "Owner"
+_FIRST_OWNER = "owner@localhost.localdomain"
 _FIRST_PROMPT = "A lighthouse on a cliff at dawn, gulls in the wind"
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 _READY_TIMEOUT_S = 60.0
@@ -130,6 +136,10 @@ class Quickstart:
         self._dsn = dsn
         self._key_is_new = False
         self.file: QuickstartFile | None = None
+        self._console = settings.console_enabled
+        self._console_origin = (settings.console_url or self.api_base).rstrip("/")
+        self.sign_in_link: str | None = None
+        """Signs the first owner in, once; None as soon as some owner has a password, and without a console."""
         self.first: str | None = None
         """How the first generation ended, in lines for people; None when there was none to make."""
 
@@ -145,6 +155,8 @@ class Quickstart:
             known = await self._known_key(db)
             self._key_is_new = known is None
             account_id, secret = known or await self._new_key(db)
+            if self._console:
+                self.sign_in_link = await self._first_owner_link(db, UUID(account_id))
         finally:
             await db.close()
         self.file = QuickstartFile(
@@ -152,7 +164,7 @@ class Quickstart:
             region=self.region,
             account_id=account_id,
             api_key=secret,
-            console_url=f"{self.api_base}/console",
+            console_url=f"{self._console_origin}/console",
         )
         await asyncio.to_thread(
             _write_private, self._path, msgspec.json.format(msgspec.json.encode(self.file))
@@ -181,6 +193,23 @@ class Quickstart:
             await ledger.add(db, account.id, _FIRST_CREDITS * MICROS_PER_CREDIT, "Welcome credits")
         issued = await issue(db, account_id=account.id, name="Quickstart", scopes=PRESETS["full_access"])
         return str(account.id), issued.secret
+
+    async def _first_owner_link(self, db: Database, account_id: UUID) -> str | None:
+        """A link for the owner of the account, who is made if there is none; None once an owner has a password."""
+        owners = [member for member in await members_of(db, account_id) if member.role != "member"]
+        users = [await user_store.get(db, owner.user_id) for owner in owners]
+        if any(user is not None and user.password is not None for user in users):
+            return None
+        user = users[0] if users else None
+        if user is None:
+            async with db.transaction() as connection:
+                user = await user_store.insert(
+                    connection, email=_FIRST_OWNER, name=_FIRST_OWNER_NAME, password=None
+                ) or await user_store.by_email(connection, _FIRST_OWNER)
+                assert user is not None
+                await adopt(connection, account_id, user)
+        token = await new_sign_in_link(db, user.id)
+        return f"{self._console_origin}/console/link/{self.region}/{token}"
 
     async def first_generation(self) -> None:
         """Wait for the API; if the account has no generation yet, make a picture.
@@ -211,6 +240,9 @@ class Quickstart:
             shown = "as before, in the file below"
             key = f"""$(sed -n 's/.*"api_key": "\\(.*\\)".*/\\1/p' {shlex.quote(str(self._path))})"""
         first = "" if self.first is None else f"\n  {self.first}\n"
+        console = f"\n  Console    {self.file.console_url}" if self._console else ""
+        if self.sign_in_link is not None:
+            console += f"\n  Sign in    {self.sign_in_link}\n             (once, within an hour; the next start prints another)"
         fox = _paste(
             base,
             key,
@@ -233,7 +265,7 @@ class Quickstart:
   API base   {base}        (also api.us|eu|jp.localhost)
   API key    {shown}
   Region     {self.region}     Account {self.file.account_id}
-  Reference  {base}/docs
+  Reference  {base}/docs{console}
   Kept in    {self._path}
 
   Paste this into another terminal for a picture:

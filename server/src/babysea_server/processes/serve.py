@@ -40,8 +40,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def run_api(settings: Settings, listener: socket.socket, *, on_ready: Callable[[], None]) -> None:
+async def run_api(
+    settings: Settings, listener: socket.socket, *, on_ready: Callable[[], None], console_only: bool = False
+) -> None:
     """Serve HTTP on `listener` until SIGTERM or SIGINT, then drain within eight seconds.
+
+    Args:
+        console_only: serve the console, and no API.
 
     Raises:
         StartError, SchemaError, EmbeddedPostgresError, ValueError
@@ -49,7 +54,8 @@ async def run_api(settings: Settings, listener: socket.socket, *, on_ready: Call
     stop = Stop()
     with contextlib.suppress(StoppedError), _start_faults():
         async with _databases(settings, stop) as cluster:
-            api = Api(build_shared(settings), {region: cluster.dsn(region) for region in settings.regions})
+            dsns = {region: cluster.dsn(region) for region in settings.regions}
+            api = Api(build_shared(settings), dsns, console_only=console_only)
             try:
                 await stop.starting(api.open())
                 await _serve_http(api, listener, stop, on_ready)

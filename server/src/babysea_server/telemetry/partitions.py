@@ -24,10 +24,12 @@ class Retention:
         self._keep_days = keep_days
 
     async def run(self) -> None:
-        """Make the next days' partitions, delete old roll-ups in small steps, drop the days that are over."""
+        """Make the next days' partitions, condense and delete old roll-ups in small steps, drop the days that are over."""
         for ahead in range(_AHEAD_DAYS + 1):
             await store.make_day(self._db, ahead=ahead)
         while await store.forget_usage(self._db):
+            pass
+        while await store.condense_usage(self._db):
             pass
         # Last, because a reader that holds the log for long makes it fail; then the next turn does it.
         while dropped := await store.drop_day(self._db, keep_days=self._keep_days):

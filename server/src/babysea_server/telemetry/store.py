@@ -47,20 +47,62 @@ async def drop_day(db: Database, *, keep_days: int, today: date | None = None) -
 
 #: How many days each roll-up is kept. Days are read by `/v1/usage` (90 days) and for a year by people.
 _HOURS_KEPT, _DAYS_KEPT = 95, 400
+_HOURLY = ("usage_hourly", "usage_generations", "usage_failovers", "usage_latency", "usage_keys")
+_DAILY = ("usage_daily", "usage_providers")
 
 _FORGET = (
-    f"""DELETE FROM usage_hourly WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM usage_hourly WHERE hour < now() - interval '{_HOURS_KEPT} days'
-            LIMIT $1 FOR UPDATE SKIP LOCKED))""",
-    f"""DELETE FROM usage_daily WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM usage_daily WHERE day < (now() AT TIME ZONE 'UTC')::date - {_DAYS_KEPT}
-            LIMIT $1 FOR UPDATE SKIP LOCKED))""",
-    f"""DELETE FROM usage_providers WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM usage_providers WHERE day < (now() AT TIME ZONE 'UTC')::date - {_DAYS_KEPT}
-            LIMIT $1 FOR UPDATE SKIP LOCKED))""",
+    *(
+        f"""DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM {table} WHERE hour < now() - interval '{_HOURS_KEPT} days'
+            LIMIT $1 FOR UPDATE SKIP LOCKED))"""
+        for table in _HOURLY
+    ),
+    *(
+        f"""DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM {table} WHERE day < (now() AT TIME ZONE 'UTC')::date - {_DAYS_KEPT}
+            LIMIT $1 FOR UPDATE SKIP LOCKED))"""
+        for table in _DAILY
+    ),
 )
 
 
 async def forget_usage(db: Database, *, limit: int = 5000) -> int:
     """Delete old rows of the roll-ups, at most `limit` of each; returns how many."""
     return sum([await db.execute(statement, limit) for statement in _FORGET])
+
+
+def _condense(table: str, days: int, keys: str, *sums: str) -> str:
+    """Hours that have been over for `days` days become one row for their day (UTC), at its beginning.
+
+    What nobody condensed for a month stays as it is: the search for hours is not to go through all the days.
+    """
+    day = "date_trunc('day', hour, 'UTC')"
+    columns = ", ".join(sums)
+    return f"""WITH old AS (
+        DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM {table}
+            WHERE hour < date_trunc('day', now() - interval '{days} days', 'UTC')
+              AND hour >= date_trunc('day', now() - interval '{days + 30} days', 'UTC') AND hour <> {day}
+            LIMIT $1 FOR UPDATE SKIP LOCKED))
+        RETURNING account_id, {day} AS hour, {keys}, {columns}
+    ), added AS (
+        INSERT INTO {table} AS t (account_id, hour, {keys}, {columns})
+        SELECT account_id, hour, {keys}, {", ".join(f"sum({name})" for name in sums)} FROM old
+        GROUP BY account_id, hour, {keys} ORDER BY account_id, hour, {keys}
+        ON CONFLICT (account_id, hour, {keys}) DO UPDATE
+        SET {", ".join(f"{name} = t.{name} + excluded.{name}" for name in sums)}
+    ) SELECT count(*) FROM old"""
+
+
+#: A week is shown by hours; what was charged is asked for since the beginning of a month-long period.
+_CONDENSE = (
+    _condense("usage_generations", 32, "model, provider, status, error_code", "generations", "charged", "total_ms"),
+    _condense("usage_failovers", 9, "provider, next_provider, reason", "failovers"),
+    _condense("usage_latency", 9, "endpoint, bucket", "requests"),
+    _condense("usage_keys", 9, "apikey_id, status_class", "requests"),
+)
+
+
+async def condense_usage(db: Database, *, limit: int = 5000) -> int:
+    """Condense old hours of the roll-ups into their days, at most `limit` rows of each; returns how many went."""
+    return sum([await db.fetchval(statement, limit) for statement in _CONDENSE])

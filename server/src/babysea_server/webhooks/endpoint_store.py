@@ -1,10 +1,12 @@
 """All SQL of endpoints, and of sending again what they were sent.
 
 Where a function takes `account_id`, only that account's rows are found; None stands for the operator, who may name
-any. Endpoints of `webhooks listen` (`listening.py`) are rows, too, and are found by nothing here.
+any. Endpoints of `webhooks listen` (`listening.py`) are rows, too, and are found by nothing here. Where a function takes
+`Database | Any`, a connection of it that is in a transaction will do, too.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -94,7 +96,7 @@ _QUEUED = "d.endpoint_id = $1 AND d.state = 'pending' AND d.worker_id IS NULL AN
 
 
 async def insert(
-    db: Database,
+    db: Database | Any,
     *,
     account_id: UUID,
     url: str,
@@ -104,7 +106,7 @@ async def insert(
     limit: int,
 ) -> Endpoint | Refusal:
     """Insert an endpoint unless the account has `limit` of them; of two at once the second counts the first."""
-    async with db.transaction() as connection:
+    async with db.transaction() if isinstance(db, Database) else nullcontext(db) as connection:
         # A statement of its own: the count must see what was committed while this one waited.
         if not await connection.fetchval(
             "SELECT true FROM accounts WHERE id = $1 FOR NO KEY UPDATE", account_id
@@ -151,7 +153,7 @@ async def of_account(
 
 
 async def change(
-    db: Database,
+    db: Database | Any,
     endpoint_id: UUID,
     account_id: UUID | None,
     *,
@@ -175,7 +177,7 @@ async def change(
     return None if row is None else _endpoint(row)
 
 
-async def enable(db: Database, endpoint_id: UUID, account_id: UUID | None) -> Endpoint | None:
+async def enable(db: Database | Any, endpoint_id: UUID, account_id: UUID | None) -> Endpoint | None:
     """Enable an endpoint in any state, with its failures forgotten; again changes nothing."""
     row = await db.fetchrow(
         f"""UPDATE webhook_endpoints e
@@ -189,7 +191,7 @@ async def enable(db: Database, endpoint_id: UUID, account_id: UUID | None) -> En
     return None if row is None else _endpoint(row)
 
 
-async def disable(db: Database, endpoint_id: UUID, account_id: UUID | None) -> Endpoint | None:
+async def disable(db: Database | Any, endpoint_id: UUID, account_id: UUID | None) -> Endpoint | None:
     """Disable an endpoint in any state; again changes nothing."""
     row = await db.fetchrow(
         f"""UPDATE webhook_endpoints e
@@ -202,7 +204,7 @@ async def disable(db: Database, endpoint_id: UUID, account_id: UUID | None) -> E
     return None if row is None else _endpoint(row)
 
 
-async def sealed_secret(db: Database, endpoint_id: UUID, account_id: UUID | None) -> bytes | None:
+async def sealed_secret(db: Database | Any, endpoint_id: UUID, account_id: UUID | None) -> bytes | None:
     """The secret as it is kept, or None when there is no such endpoint."""
     sealed: bytes | None = await db.fetchval(
         f"SELECT e.secret FROM webhook_endpoints e WHERE {_NAMED}", endpoint_id, account_id
@@ -210,7 +212,9 @@ async def sealed_secret(db: Database, endpoint_id: UUID, account_id: UUID | None
     return sealed
 
 
-async def replace_secret(db: Database, endpoint_id: UUID, *, before: bytes, after: bytes) -> Endpoint | None:
+async def replace_secret(
+    db: Database | Any, endpoint_id: UUID, *, before: bytes, after: bytes
+) -> Endpoint | None:
     """Replace a secret if it still is what it was `before`; None when it is not."""
     row = await db.fetchrow(
         f"""UPDATE webhook_endpoints e SET secret = $3, secret_rotated_at = now()
@@ -295,7 +299,7 @@ async def insert_test(connection: Any, endpoint: Endpoint, event: str, data: dic
     return delivery_id
 
 
-async def delivery(db: Database, delivery_id: UUID, account_id: UUID | None) -> Delivery | None:
+async def delivery(db: Database | Any, delivery_id: UUID, account_id: UUID | None) -> Delivery | None:
     """One delivery with its attempts, or None when there is none or it is not the account's."""
     row = await db.fetchrow(
         f"""SELECT {_DELIVERY} {_FROM}
@@ -332,7 +336,7 @@ def _endpoint(row: Any) -> Endpoint:
     return Endpoint(**{**row, "events": tuple(row["events"])})
 
 
-async def _with_attempts(db: Database, rows: Sequence[Any]) -> list[Delivery]:
+async def _with_attempts(db: Database | Any, rows: Sequence[Any]) -> list[Delivery]:
     attempts: dict[UUID, list[Attempt]] = {row["id"]: [] for row in rows}
     for delivery_id, *values in await db.fetch(
         """SELECT delivery_id, number, at, status, duration_ms, error, response FROM webhook_attempts

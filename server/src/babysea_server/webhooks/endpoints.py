@@ -1,11 +1,12 @@
 """The life of endpoints: created, changed, enabled, disabled, given new secrets, deleted.
 
 Where a function takes `account_id`, only that account's endpoints are found; None stands for the operator, who may
-name any.
+name any. Where it takes `Database | Any`, a connection of it that is in a transaction will do, too.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from babysea_server.db.pool import Database
@@ -74,7 +75,7 @@ def check_description(description: str) -> None:
 
 
 async def create(
-    db: Database,
+    db: Database | Any,
     box: SecretBox,
     account_id: UUID,
     *,
@@ -126,7 +127,7 @@ async def page(
 
 
 async def change(
-    db: Database,
+    db: Database | Any,
     account_id: UUID | None,
     endpoint_id: UUID,
     *,
@@ -156,7 +157,7 @@ async def change(
     return found(changed, endpoint_id)
 
 
-async def enable(db: Database, account_id: UUID | None, endpoint_id: UUID) -> Endpoint:
+async def enable(db: Database | Any, account_id: UUID | None, endpoint_id: UUID) -> Endpoint:
     """Send from now on; again changes nothing.
 
     What was being tried when the endpoint was disabled is tried on. What happened meanwhile goes on waiting until
@@ -168,7 +169,7 @@ async def enable(db: Database, account_id: UUID | None, endpoint_id: UUID) -> En
     return found(await store.enable(db, endpoint_id, account_id), endpoint_id)
 
 
-async def disable(db: Database, account_id: UUID | None, endpoint_id: UUID) -> Endpoint:
+async def disable(db: Database | Any, account_id: UUID | None, endpoint_id: UUID) -> Endpoint:
     """Send no more; what happens meanwhile waits for 72 hours. Again changes nothing.
 
     Raises:
@@ -178,7 +179,7 @@ async def disable(db: Database, account_id: UUID | None, endpoint_id: UUID) -> E
 
 
 async def rotate_secret(
-    db: Database, box: SecretBox, account_id: UUID | None, endpoint_id: UUID
+    db: Database | Any, box: SecretBox, account_id: UUID | None, endpoint_id: UUID
 ) -> EndpointSecret:
     """Give an endpoint a new secret, with which everything is signed from now on, tries of old deliveries included.
 

@@ -1,13 +1,15 @@
 """Sending again: tests, replays, and what waited while an endpoint was disabled.
 
 Whatever is sent again gets an id of its own and a fresh signature, and the delivery that it repeats stays as it is in
-the log. Where a function takes `account_id`, only that account's rows are found; None stands for the operator.
+the log. Where a function takes `account_id`, only that account's rows are found; None stands for the operator. Where it
+takes `Database | Any`, a connection of it that is in a transaction will do, too.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from typing import get_args
+from typing import Any, get_args
 from uuid import UUID
 
 from babysea_server.db.pool import Database
@@ -37,21 +39,21 @@ class Replayed:
     more: bool
 
 
-async def send_test(db: Database, account_id: UUID | None, endpoint_id: UUID) -> Delivery:
+async def send_test(db: Database | Any, account_id: UUID | None, endpoint_id: UUID) -> Delivery:
     """Send `webhook.test` to an enabled endpoint, whatever it is subscribed to: delivered and logged like any other.
 
     Raises:
         NotFoundError: no such endpoint.
         EndpointStateError: it is not enabled.
     """
-    async with db.transaction() as connection:
+    async with db.transaction() if isinstance(db, Database) else nullcontext(db) as connection:
         endpoint = _enabled(await store.lock(connection, endpoint_id, account_id), endpoint_id)
         data = {"account_id": str(endpoint.account_id), "generation_id": str(TEST_GENERATION)}
         delivery_id = await store.insert_test(connection, endpoint, TEST_EVENT, data)
     return await find_delivery(db, account_id, delivery_id)
 
 
-async def find_delivery(db: Database, account_id: UUID | None, delivery_id: UUID) -> Delivery:
+async def find_delivery(db: Database | Any, account_id: UUID | None, delivery_id: UUID) -> Delivery:
     """One delivery with its attempts.
 
     Raises:
@@ -97,7 +99,7 @@ def state_named(name: str) -> DeliveryState:
     raise ValueError(f"a delivery is {', '.join(STATES[:-1])} or {STATES[-1]}, not {name!r}")
 
 
-async def replay(db: Database, account_id: UUID | None, delivery_id: UUID) -> Delivery:
+async def replay(db: Database | Any, account_id: UUID | None, delivery_id: UUID) -> Delivery:
     """Send a delivery that has ended again, to where its endpoint is now; returns the new one.
 
     Raises:
@@ -110,7 +112,7 @@ async def replay(db: Database, account_id: UUID | None, delivery_id: UUID) -> De
             f"only a delivery that has ended can be replayed, and {delivery_id} is pending"
         )
     fresh = uuid7()
-    async with db.transaction() as connection:
+    async with db.transaction() if isinstance(db, Database) else nullcontext(db) as connection:
         _enabled(await store.lock(connection, old.endpoint_id, account_id), old.endpoint_id)
         await store.insert_replays(connection, [(delivery_id, fresh)])
     return await find_delivery(db, account_id, fresh)

@@ -41,8 +41,19 @@ BEGIN
              ) AS price
         WHERE g.id = u.id AND g.status IN ('pending', 'processing')
           AND (p_worker IS NULL OR (g.worker_id = p_worker AND g.fence = u.fence))
-        RETURNING g.id, g.account_id, g.model, g.status, g.charged, g.refunded, u.n,
+        RETURNING g.id, g.account_id, g.model, g.status, g.charged, g.refunded, u.n, g.created_at, g.completed_at,
                   g.prediction_id, g.provider_used, g.outputs, g.error_code, g.error_message
+    ), counted AS (
+        -- Nobody waits for these rows: their account is locked.
+        INSERT INTO usage_generations AS c (account_id, hour, model, provider, status, error_code,
+                                            generations, charged, total_ms)
+        SELECT s.account_id, date_trunc('hour', s.completed_at, 'UTC'), s.model, coalesce(s.provider_used, ''),
+               s.status, coalesce(s.error_code, ''), count(*), sum(s.charged),
+               sum((extract(epoch FROM s.completed_at - s.created_at) * 1000)::bigint)
+        FROM settled s GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
+        ON CONFLICT (account_id, hour, model, provider, status, error_code) DO UPDATE
+        SET generations = c.generations + excluded.generations, charged = c.charged + excluded.charged,
+            total_ms = c.total_ms + excluded.total_ms
     ), moved AS (
         SELECT s.account_id, s.id, s.model, s.n, move.kind, move.amount,
                sum(CASE move.kind WHEN 'refund' THEN move.amount ELSE 0 END)

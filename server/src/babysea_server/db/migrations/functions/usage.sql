@@ -14,6 +14,12 @@ CREATE OR REPLACE FUNCTION attempt_cost_v1(
         ELSE 0 END)
 $$;
 
+-- The bucket of a duration: four for each doubling from 1 ms, the last one for all that is slower than half an hour.
+-- The routing of providers condenses its latencies in the same way.
+CREATE OR REPLACE FUNCTION latency_bucket_v1(duration_us bigint) RETURNS smallint LANGUAGE sql IMMUTABLE AS $$
+    SELECT least(83, floor(4 * ln(greatest(1, duration_us / 1000.0::float8)) / ln(2::float8)))::smallint
+$$;
+
 -- Attempts in the roll-up of their account, day and provider.
 --
 -- Locks: whoever writes attempts holds accounts, then generations, then attempts, and takes the roll-ups last, when
@@ -26,6 +32,17 @@ BEGIN
     SELECT account_id, (submitted_at AT TIME ZONE 'UTC')::date, provider, count(*)
     FROM opened GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
     ON CONFLICT (account_id, day, provider) DO UPDATE SET submissions = u.submissions + excluded.submissions;
+    -- The rule is one attempt for a generation; a further one at another provider is a failover.
+    IF EXISTS (SELECT FROM opened WHERE attempt_order > 1) THEN
+        INSERT INTO usage_failovers AS u (account_id, hour, provider, next_provider, reason, failovers)
+        SELECT o.account_id, date_trunc('hour', o.submitted_at, 'UTC'), a.provider, o.provider,
+               coalesce(a.failure::text, a.outcome::text), count(*)
+        FROM opened o JOIN attempts a ON a.generation_id = o.generation_id AND a.attempt_order = o.attempt_order - 1
+        WHERE a.provider <> o.provider
+        GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+        ON CONFLICT (account_id, hour, provider, next_provider, reason) DO UPDATE
+        SET failovers = u.failovers + excluded.failovers;
+    END IF;
     RETURN NULL;
 END $$;
 
@@ -157,4 +174,16 @@ BEGIN
     GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
     ON CONFLICT (account_id, day, endpoint, status_class, error_code) DO UPDATE
     SET requests = d.requests + excluded.requests, replays = d.replays + excluded.replays;
+
+    INSERT INTO usage_latency AS l (account_id, hour, endpoint, bucket, requests)
+    SELECT u.account_id, date_trunc('hour', u.at, 'UTC'), u.endpoint, latency_bucket_v1(u.duration), count(*)
+    FROM unnest(moments, p_accounts, p_endpoints, p_durations) AS u (at, account_id, endpoint, duration)
+    GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+    ON CONFLICT (account_id, hour, endpoint, bucket) DO UPDATE SET requests = l.requests + excluded.requests;
+
+    INSERT INTO usage_keys AS k (account_id, hour, apikey_id, status_class, requests)
+    SELECT u.account_id, date_trunc('hour', u.at, 'UTC'), u.apikey_id, u.status / 100, count(*)
+    FROM unnest(moments, p_accounts, p_apikeys, p_statuses) AS u (at, account_id, apikey_id, status)
+    GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+    ON CONFLICT (account_id, hour, apikey_id, status_class) DO UPDATE SET requests = k.requests + excluded.requests;
 END $$;

@@ -1,0 +1,5 @@
+"""`python -m babysea`: the command line."""
+
+from babysea.cli import main
+
+main()

@@ -1,0 +1,195 @@
+"""Charts: drawn here as SVG, coloured by the style sheet, with their figures as a table beneath."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+_WIDTH = 720
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 8, 10, 24
+_LABEL_PX = 76
+_TICKS = 4
+#: Classes `series-1` to `series-8` of the style sheet.
+COLOURS = 8
+
+Format = Callable[[float], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line, or one layer of the bars."""
+
+    name: str
+    values: Sequence[float]
+    """One for each label."""
+    colour: int = 0
+    """1 to 8, a place in the style sheet; 0: by its own place among the series."""
+    tone: str = ""
+    """`good`, `bad`, `warn` or `muted` in place of a colour, where the name means one."""
+
+    def css(self, place: int) -> str:
+        """The class that colours it."""
+        return f"tone-{self.tone}" if self.tone else f"series-{self.colour or place % COLOURS + 1}"
+
+
+def plain(value: float) -> str:
+    """A figure in short: 1,200 is 1.2k."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            return f"{value / (1e3 if unit == 'k' else limit):.3g}{unit}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.3g}"
+
+
+def lines(
+    title: str,
+    labels: Sequence[str],
+    series: Sequence[Series],
+    *,
+    description: str = "",
+    height: int = 220,
+    format: Format = plain,
+    area: bool = False,
+) -> Markup:
+    """Lines over time.
+
+    Args:
+        labels: what the places on the horizontal axis are called, e.g. hours.
+        area: fill what is below the first line.
+    """
+    frame = _Frame(height, len(labels), max((v for s in series for v in s.values), default=0.0))
+    marks: list[Markup] = []
+    for place, each in enumerate(series):
+        points = [(frame.centre(index), frame.y(value)) for index, value in enumerate(each.values)]
+        path = " ".join(f"{'L' if index else 'M'}{x:.1f} {y:.1f}" for index, (x, y) in enumerate(points))
+        css = each.css(place)
+        if area and place == 0 and points:
+            closed = f"{path} L{points[-1][0]:.1f} {frame.y(0):.1f} L{points[0][0]:.1f} {frame.y(0):.1f} Z"
+            marks.append(Markup('<path class="area {}" d="{}"/>').format(css, closed))
+        marks.append(Markup('<path class="line {}" d="{}"/>').format(css, path))
+        if len(points) == 1:
+            marks.append(
+                Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(css, *points[0])
+            )
+    return _figure(title, description, labels, series, frame, marks, format)
+
+
+def bars(
+    title: str,
+    labels: Sequence[str],
+    series: Sequence[Series],
+    *,
+    description: str = "",
+    height: int = 220,
+    format: Format = plain,
+) -> Markup:
+    """Bars over time, the series stacked from the first at the bottom."""
+    totals = [sum(each.values[index] for each in series) for index in range(len(labels))]
+    frame = _Frame(height, len(labels), max(totals, default=0.0))
+    width = max(1.0, min(32.0, frame.step * 0.72))
+    marks = []
+    for index in range(len(labels)):
+        below = 0.0
+        for place, each in enumerate(series):
+            value = each.values[index]
+            if value <= 0:
+                continue
+            top, bottom = frame.y(below + value), frame.y(below)
+            marks.append(
+                Markup('<rect class="bar {}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
+                    each.css(place), frame.centre(index) - width / 2, top, width, max(bottom - top, 0.5)
+                )
+            )
+            below += value
+    return _figure(title, description, labels, series, frame, marks, format)
+
+
+class _Frame:
+    """Where values lie in the picture."""
+
+    def __init__(self, height: int, places: int, largest: float) -> None:
+        self.height = height
+        self.places = places
+        self.top = _round_up(largest)
+        self.step = (_WIDTH - _LEFT - _RIGHT) / max(1, places)
+
+    def centre(self, index: int) -> float:
+        return _LEFT + (index + 0.5) * self.step
+
+    def y(self, value: float) -> float:
+        inner = self.height - _TOP - _BOTTOM
+        return _TOP + inner * (1 - min(max(value, 0.0), self.top) / self.top)
+
+
+def _round_up(largest: float) -> float:
+    """The end of an axis: 1, 2, 4 or 5 times a power of ten, at or above the largest value."""
+    if largest <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(largest))
+    return next(power * step for step in (1, 2, 4, 5, 10) if power * step >= largest * 0.999999)
+
+
+def _figure(
+    title: str,
+    description: str,
+    labels: Sequence[str],
+    series: Sequence[Series],
+    frame: _Frame,
+    marks: Sequence[Markup],
+    format: Format,
+) -> Markup:
+    told = description or f"{', '.join(each.name for each in series)}. The figures are in the table below."
+    picture = Markup(
+        '<svg class="chart" viewBox="0 0 {} {}" role="img" preserveAspectRatio="xMidYMid meet">'
+        "<title>{}</title><desc>{}</desc>{}{}</svg>"
+    ).format(_WIDTH, frame.height, title, told, _axes(labels, frame, format), Markup("").join(marks))
+    return Markup('<figure class="figure">{}{}{}</figure>').format(
+        _legend(series), picture, _table(title, labels, series, format)
+    )
+
+
+def _axes(labels: Sequence[str], frame: _Frame, format: Format) -> Markup:
+    parts = []
+    for tick in range(_TICKS + 1):
+        value = frame.top * tick / _TICKS
+        y = frame.y(value)
+        parts.append(
+            Markup(
+                '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+                '<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{}</text>'
+            ).format(_LEFT, _WIDTH - _RIGHT, y, y, _LEFT - 8, y + 3.5, format(value))
+        )
+    every = max(1, math.ceil(len(labels) / max(1, (_WIDTH - _LEFT) // _LABEL_PX)))
+    for index in range(0, len(labels), every):
+        parts.append(  # noqa: PERF401 - the picture is put together in one order
+            Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
+                frame.centre(index), frame.height - 6, labels[index]
+            )
+        )
+    return Markup("").join(parts)
+
+
+def _legend(series: Sequence[Series]) -> Markup:
+    if len(series) < 2:
+        return Markup("")
+    items = [
+        Markup('<li><span class="swatch {}"></span>{}</li>').format(each.css(place), each.name)
+        for place, each in enumerate(series)
+    ]
+    return Markup('<ul class="legend" aria-hidden="true">{}</ul>').format(Markup("").join(items))
+
+
+def _table(title: str, labels: Sequence[str], series: Sequence[Series], format: Format) -> Markup:
+    head = Markup("").join(Markup('<th scope="col">{}</th>').format(each.name) for each in series)
+    rows = Markup("").join(
+        Markup('<tr><th scope="row">{}</th>{}</tr>').format(
+            label,
+            Markup("").join(Markup("<td>{}</td>").format(format(each.values[index])) for each in series),
+        )
+        for index, label in enumerate(labels)
+    )
+    return Markup(
+        '<details class="figures"><summary>Show as table</summary><div class="scroll"><table class="plain">'
+        '<caption class="hidden">{}</caption><thead><tr><th scope="col">Time</th>{}</tr></thead><tbody>{}</tbody>'
+        "</table></div></details>"
+    ).format(title, head, rows)

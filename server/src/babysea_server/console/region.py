@@ -1,0 +1,81 @@
+"""What the console gets of one region: its parts, built elsewhere."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from babysea_server.accounts.passwords import Passwords
+from babysea_server.accounts.sessions import Sessions
+from babysea_server.catalog.catalog import Catalog
+from babysea_server.console.attempts import Attempts
+from babysea_server.console.live import Live
+from babysea_server.console.mailing import Mailing
+from babysea_server.db.pool import Database
+from babysea_server.generations.reading import Reader
+from babysea_server.kit.calls import Plan
+from babysea_server.kit.clock import Clock
+from babysea_server.outputs.links import LinkSigner
+from babysea_server.outputs.store import ObjectStore
+from babysea_server.providers.registry import Registry
+from babysea_server.routing.chain import Router
+from babysea_server.routing.health import ProviderHealth
+from babysea_server.routing.rankings import Rankings
+from babysea_server.settings import Settings
+from babysea_server.webhooks.secrets import SecretBox
+
+_SEALING = b"babysea/console/secrets/v1"
+_FORMS = b"babysea/console/forms/v1"
+_ADDRESSES = b"babysea/console/addresses/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What is derived from the master key for the console alone."""
+
+    sealing: bytes = field(repr=False)
+    forms: bytes = field(repr=False)
+    addresses: bytes = field(repr=False)
+
+    @classmethod
+    def derive(cls, master_key: bytes) -> "Keys":
+        """The keys of an installation."""
+
+        def derived(purpose: bytes) -> bytes:
+            return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(master_key)
+
+        return cls(derived(_SEALING), derived(_FORMS), derived(_ADDRESSES))
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleRegion:
+    """One region's parts, for every page."""
+
+    name: str
+    settings: Settings
+    clock: Clock
+    db: Database
+    plans: Mapping[str, Plan]
+    catalog: Catalog
+    store: ObjectStore
+    signer: LinkSigner
+    reader: Reader
+    registry: Registry
+    router: Router
+    rankings: Rankings
+    provider_health: ProviderHealth
+    webhook_secrets: SecretBox
+    """Seals the signing secrets of webhook endpoints."""
+    secrets: SecretBox
+    """Seals what the console keeps: authenticators' secrets, what is shown once."""
+    keys: Keys
+    sessions: Sessions
+    passwords: Passwords
+    attempts: Attempts
+    mailing: Mailing
+    live: Live
+    origin: str
+    """Scheme and authority of the console, for links in mail."""
+    api_origin: str | None
+    """Scheme and authority of the region's API as browsers reach it; None: the console's own."""
