@@ -54,7 +54,7 @@ class Wire:
 
     def file_request(self, effect: Fetch) -> httpx.Request:
         """A request to whoever keeps a file: nothing of the client's own goes there, above all not the key."""
-        headers = {"User-Agent": _USER_AGENT, "Accept": "*/*", "Authorization": f"Bearer {self.config.api_key}"}
+        headers = {"User-Agent": _USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
         if effect.host is not None:
             headers["Host"] = effect.host
         timeout = _timeout(effect.timeout).as_dict()

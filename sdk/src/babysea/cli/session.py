@@ -129,7 +129,7 @@ def _reported(output: Output, debug: bool, work: Callable[[], None]) -> int:
         work()
     except (typer.Exit, typer.TyperException, BrokenPipeError):
         raise
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # which a question raises
         output.error("interrupted")
         return INTERRUPTED
     except Exception as error:
