@@ -6,8 +6,8 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from tests.databases import Databases
 
-from babysea_server.db.embedded import EmbeddedPostgres
 from babysea_server.db.pool import Database
 from babysea_server.kit.ids import uuid7
 
@@ -29,16 +29,13 @@ class Facts:
 
 
 @pytest.fixture(scope="module")
-async def facts(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[Database]:
+async def facts(databases: Databases) -> AsyncIterator[Database]:
     """A migrated database for all tests of this file: none of them leaves anything in it."""
-    admin = await asyncpg.connect(postgres.dsn("postgres"))
-    await admin.execute(f'CREATE DATABASE "facts" TEMPLATE "{template}"')
-    database = Database(postgres.dsn("facts"), name="facts", size=1)
-    await database.open()
-    yield database
-    await database.close()
-    await admin.execute('DROP DATABASE "facts" WITH (FORCE)')
-    await admin.close()
+    async with databases.fresh() as dsn:
+        database = Database(dsn, name="facts", size=1)
+        await database.open()
+        yield database
+        await database.close()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -144,7 +145,9 @@ async def test_a_sigterm_at_any_moment_of_the_start_leaves_nothing_running(
             return reached()
 
         await eventually(now)
-        assert await up.stop() == 0, up.err
+        code = await up.stop()
+        # What a killed database leaves behind looks like one that runs: then the interpreter itself may be starting.
+        assert code == 0 or (code == -signal.SIGTERM and up.out + up.err == ""), up.err
         assert system.left() == {}
         assert "Traceback" not in up.err
     await system.up()
