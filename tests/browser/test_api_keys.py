@@ -12,7 +12,9 @@ from babysea_server.keys.service import issue
 
 @pytest.mark.parametrize("width", [375, 1440])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-async def test_a_key_is_created_shown_once_and_copied(console_page: OpenConsole, width: int, theme: str) -> None:
+async def test_a_key_is_created_shown_once_and_copied(
+    console_page: OpenConsole, width: int, theme: str
+) -> None:
     console = await console_page(width=width, theme=theme, credits="12.48")
     db, account_id = console.db, console.account_id
     await issue(

@@ -1,5 +1,6 @@
 """A browser without scripts: follows links, fills in the forms that a page really has, keeps cookies."""
 
+import itertools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,9 +15,13 @@ from babysea_server.accounts import member_store, user_store
 from babysea_server.accounts.roles import Role
 from babysea_server.accounts.sessions import Sessions, Visitor, csrf_token
 from babysea_server.accounts.user_store import User
+from babysea_server.app.api import Api
 from babysea_server.app.console import Console
+from babysea_server.app.shared import Shared
 
 BASE = "http://localhost"
+#: The last two bytes of an address for each browser: the limits of one are not another's.
+_addresses = (f"{number >> 8}.{number & 255}" for number in itertools.count(1))
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,11 @@ class ConsoleClient:
         """The token of the session's forms."""
         return csrf_token(self.person.token, console_of(self.deployment).regions["us"].keys.forms)
 
+    def take_token(self, token: str) -> None:
+        """Have this token as the session's cookie."""
+        # The jar's own name for a host without dots, so that what the server sets takes its place.
+        self.http.cookies.set("babysea-us", token, domain="localhost.local")
+
     def url(self, path: str) -> str:
         """The address of a page: of the account for `/api-keys`, as it is for `/console/...`."""
         if path.startswith("/console"):
@@ -139,10 +149,16 @@ class ConsoleClient:
     async def page(self, path: str, **options: Any) -> str:
         """The HTML of a page that must be there."""
         response = await self.get(path, **options)
-        assert response.status_code == 200, (response.status_code, response.headers.get("location"), response.text)
+        assert response.status_code == 200, (
+            response.status_code,
+            response.headers.get("location"),
+            response.text,
+        )
         return response.text
 
-    async def post(self, path: str, fields: Mapping[str, Any] | None = None, **options: Any) -> httpx.Response:
+    async def post(
+        self, path: str, fields: Mapping[str, Any] | None = None, **options: Any
+    ) -> httpx.Response:
         """Post fields with the session's token, whether or not a page has such a form."""
         return await self.http.post(self.url(path), data={"csrf": self.csrf, **(fields or {})}, **options)
 
@@ -162,10 +178,11 @@ class ConsoleClient:
         data: dict[str, Any] = {}
         for name, value in found[0].fields:
             data.setdefault(name, []).append(value)
-        for name, value in (fields or {}).items():
-            data[name] = value
+        data |= fields or {}
         return await self.http.post(
-            found[0].action, data={name: value for name, value in data.items() if value is not None}, **options
+            found[0].action,
+            data={name: value for name, value in data.items() if value is not None},
+            **options,
         )
 
     async def follow(self, response: httpx.Response) -> httpx.Response:
@@ -176,15 +193,31 @@ class ConsoleClient:
 
 @asynccontextmanager
 async def open_client(
-    deployment: Deployment, person: Person | None = None, *, base: str = BASE
+    deployment: Deployment, person: Person | None = None, *, base: str = BASE, address: str | None = None
 ) -> AsyncIterator[ConsoleClient]:
-    """A browser, perhaps with somebody signed in."""
-    cookies = {} if person is None else {"babysea-us": person.token}
-    transport = httpx.ASGITransport(app=deployment.api, client=("192.0.2.9", 50_000))
+    """A browser, perhaps with somebody signed in; each at another address, unless one is given."""
+    transport = httpx.ASGITransport(
+        app=deployment.api, client=(address or f"10.0.{next(_addresses)}", 50_000)
+    )
     async with httpx.AsyncClient(
-        transport=transport, base_url=base, cookies=cookies, headers={"user-agent": "Test browser"}
+        transport=transport, base_url=base, headers={"user-agent": "Test browser"}
     ) as http:
-        yield ConsoleClient(http, deployment, person)
+        client = ConsoleClient(http, deployment, person)
+        if person is not None:
+            client.take_token(person.token)
+        yield client
+
+
+@asynccontextmanager
+async def deployed(shared: Shared, dsn: str) -> AsyncIterator[Deployment]:
+    """An API of region us with its console, in this process, and no worker."""
+    api = Api(shared, {"us": dsn})
+    await api.open()
+    try:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=api), base_url=BASE) as client:
+            yield Deployment(shared.settings, api, None, api.regions["us"].db, client)
+    finally:
+        await api.close()
 
 
 def console_of(deployment: Deployment) -> Console:
@@ -196,10 +229,10 @@ def console_of(deployment: Deployment) -> Console:
 async def make_person(
     deployment: Deployment, account_id: UUID, role: Role, *, name: str = "Ada", email: str | None = None
 ) -> Person:
-    """A user with a role in an account, with a session, and without a password."""
+    """A user with a role in an account, with a session, and with a password that nobody knows."""
     db = deployment.db
     user = await user_store.insert(
-        db, email=email or f"{uuid4().hex[:12]}@example.com", name=name, password=None
+        db, email=email or f"{uuid4().hex[:12]}@example.com", name=name, password="no hash"
     )
     assert user is not None
     await member_store.add(db, account_id, user.id, role)

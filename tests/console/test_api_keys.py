@@ -36,7 +36,7 @@ async def test_a_new_key_is_shown_once_and_works(console_client: ConsoleClientOf
     shown = await client.follow(response)
     assert "You can only see this key once. Store it safely." in shown.text
     secret = _secret_in(shown.text)
-    assert f'curl http://localhost/v1/status' in shown.text
+    assert "curl http://localhost/v1/status" in shown.text
     answer = await client.http.get("/v1/status", headers={"authorization": f"Bearer {secret}"})
     assert answer.json()["data"]["apikey_name"] == "Production"
     again = await client.follow(response)
@@ -48,7 +48,9 @@ async def test_a_new_key_is_shown_once_and_works(console_client: ConsoleClientOf
 async def test_the_key_that_waits_to_be_shown_is_sealed(console_client: ConsoleClientOf) -> None:
     client = await console_client("owner")
     response = await client.submit("/api-keys/new", {"name": "Production"})
-    kept = await client.deployment.db.fetchval("SELECT flash::text FROM sessions")
+    kept = await client.deployment.db.fetchval(
+        "SELECT flash::text FROM sessions WHERE user_id = $1", client.person.user.id
+    )
     secret = _secret_in((await client.follow(response)).text)
     assert kept
     assert secret not in kept
@@ -165,7 +167,9 @@ async def test_every_change_is_in_the_activity_with_its_actor(console_client: Co
         "api_key.deleted",
     ]
     assert all("Server" in description and "bye_" in description for _, description in done)
-    actors = await client.deployment.db.fetch("SELECT DISTINCT actor, actor_id FROM activity")
+    actors = await client.deployment.db.fetch(
+        "SELECT DISTINCT actor, actor_id FROM activity WHERE account_id = $1", client.account_id
+    )
     assert [tuple(row) for row in actors] == [("user", client.person.user.id)]
 
 
@@ -206,7 +210,7 @@ async def test_a_member_sees_keys_and_no_buttons(console_client: ConsoleClientOf
 
 async def test_without_keys_the_page_says_what_to_do(console_client: ConsoleClientOf) -> None:
     client = await console_client("owner")
-    await client.deployment.db.execute("DELETE FROM api_keys")
+    await client.deployment.db.execute("DELETE FROM api_keys WHERE account_id = $1", client.account_id)
     assert "Create your first API key" in await client.page("/api-keys")
 
 
@@ -215,7 +219,14 @@ async def test_names_are_never_markup(console_client: ConsoleClientOf) -> None:
     evil = "<img src=x onerror=alert(1)>\"'"
     await _create(client, name=evil)
     key = (await _keys(client))[-1]
-    for path in ("", f"/{key.id}", f"/{key.id}/rotate", f"/{key.id}/revoke", f"/{key.id}/delete", "?q=" + evil):
+    for path in (
+        "",
+        f"/{key.id}",
+        f"/{key.id}/rotate",
+        f"/{key.id}/revoke",
+        f"/{key.id}/delete",
+        "?q=" + evil,
+    ):
         html = await client.page(f"/api-keys{path}")
         assert "<img src=x" not in html
         assert "&lt;img src=x onerror=alert(1)&gt;" in html

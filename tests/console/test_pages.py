@@ -8,9 +8,11 @@ from babysea_server.console.navigation import SIDEBAR
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_every_entry_of_the_sidebar_leads_to_a_page(console_client: ConsoleClientOf, role: Role) -> None:
+async def test_every_entry_of_the_sidebar_leads_to_a_page(
+    console_client: ConsoleClientOf, role: Role
+) -> None:
     client = await console_client(role)
     for entry in SIDEBAR:
         html = await client.page(entry.path)
-        assert f'aria-current="page"' in html
+        assert 'aria-current="page"' in html
         assert entry.label in html

@@ -21,10 +21,29 @@ Region = Literal["us", "eu", "jp"]
 REGIONS: tuple[Region, ...] = ("us", "eu", "jp")
 
 _PLAIN_NAMES = frozenset(
-    {"database_url_us", "database_url_eu", "database_url_jp", "storage_url", "master_key", "redis_url"}
+    {
+        "database_url_us",
+        "database_url_eu",
+        "database_url_jp",
+        "storage_url",
+        "master_key",
+        "redis_url",
+        "stripe_secret_key",
+        "stripe_webhook_secret",
+    }
 )
 _SECRET_NAMES = frozenset(
-    {"master_key", "database_url_us", "database_url_eu", "database_url_jp", "redis_url", "smtp_url"}
+    {
+        "master_key",
+        "database_url_us",
+        "database_url_eu",
+        "database_url_jp",
+        "redis_url",
+        "smtp_url",
+        "oidc_client_secret",
+        "stripe_secret_key",
+        "stripe_webhook_secret",
+    }
 )
 
 
@@ -258,6 +277,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _text("Who may make a user: everybody, who is invited (and the first one of a region), or nobody."),
     ] = "invite"
     sign_up_plan: Annotated[str, _text("The plan of accounts that are made in the console.")] = "free"
+    oidc_issuer: Annotated[
+        str | None,
+        _text("OpenID Connect provider that people may sign in through, e.g. https://login.example.com."),
+    ] = None
+    oidc_client_id: Annotated[str | None, _text("The console's client id at that provider.")] = None
+    oidc_client_secret: Annotated[
+        str | None, _text("The client's secret there; without it the client is a public one.")
+    ] = None
+    oidc_name: Annotated[str, _text("What the button at sign-in calls that provider.")] = "single sign-on"
+    oidc_allowed_domains: Annotated[
+        tuple[str, ...],
+        _text("Domains of the addresses that may come in through it, invited or not; without any, all may."),
+    ] = ()
+    dns_resolver: Annotated[
+        str | None,
+        _text("Name server that custom domains are verified with, address or address:port; else the machine's own."),
+    ] = None
+    stripe_secret_key: Annotated[
+        str | None, _text("Key of Stripe's API; without it accounts buy nothing by themselves.")
+    ] = None
+    stripe_webhook_secret: Annotated[
+        str | None, _text("What Stripe signs its events to `/stripe/events` with.")
+    ] = None
+    stripe_api_url: Annotated[str | None, _text("Where Stripe's API is, other than usual; for tests.")] = None
     log_format: Annotated[Literal["console", "json"], _text("How logs are written to standard error.")] = (
         "console"
     )

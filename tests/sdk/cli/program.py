@@ -9,7 +9,7 @@ import signal
 import struct
 import sys
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,9 @@ from typing import Any
 
 import pyte
 from tests.support import eventually
+
+#: Changes of environment variables; None takes one away.
+Environment = Mapping[str, str | None]
 
 PATIENCE_S = 60.0
 ROWS = 40
@@ -106,8 +109,8 @@ class Program:
             "BABYSEA_BASE_URL": base_url,
         }
 
-    def _job(self, arguments: tuple[str, ...], environment: dict[str, str | None]) -> dict[str, Any]:
-        changed = {**self.environment, **environment}
+    def _job(self, arguments: tuple[str, ...], environment: Environment | None) -> dict[str, Any]:
+        changed = {**self.environment, **(environment or {})}
         return {
             "arguments": arguments,
             "environment": {name: value for name, value in changed.items() if value is not None},
@@ -123,14 +126,16 @@ class Program:
         assert self._process.stdout is not None
         return int(await asyncio.wait_for(self._process.stdout.readline(), PATIENCE_S))
 
-    async def __call__(self, *arguments: str, stdin: str = "", **environment: str | None) -> Result:
+    async def __call__(
+        self, *arguments: str, stdin: str = "", environment: Environment | None = None
+    ) -> Result:
         """Run a command with its streams in files."""
-        async with self.started(*arguments, stdin=stdin, **environment) as running:
+        async with self.started(*arguments, stdin=stdin, environment=environment) as running:
             return await running.ended()
 
     @asynccontextmanager
     async def started(
-        self, *arguments: str, stdin: str = "", **environment: str | None
+        self, *arguments: str, stdin: str = "", environment: Environment | None = None
     ) -> AsyncIterator["Running"]:
         """A command that runs, with its streams in files."""
         self._number += 1
@@ -147,7 +152,7 @@ class Program:
 
     @asynccontextmanager
     async def terminal(
-        self, *arguments: str, columns: int = 100, **environment: str | None
+        self, *arguments: str, columns: int = 100, environment: Environment | None = None
     ) -> AsyncIterator[Terminal]:
         """A command in a terminal so many columns wide."""
         main, side = pty.openpty()
@@ -187,6 +192,11 @@ class Running:
         self._out, self._err = out, err
         self.pid = pid
         self.result: Result | None = None
+
+    @property
+    def err(self) -> str:
+        """What it has written to standard error."""
+        return self._err.read_text() if self._err.exists() else ""
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.sdk.cli.program import Program
 from tests.sdk.conftest import Live
+from tests.support import make_customer
 
 from babysea.cli.faults import CommandError
 from babysea.cli.profiles import Connection, Profile, Profiles, connection
@@ -22,7 +23,7 @@ def kept(babysea: Program) -> list[Path]:
 
 async def test_a_key_is_kept_used_and_forgotten(babysea: Program, live: Live) -> None:
     login = await babysea(
-        "login", "--key-stdin", "--base-url", live.base_url, stdin=live.customer.key, **NOBODY
+        "login", "--key-stdin", "--base-url", live.base_url, stdin=live.customer.key, environment=NOBODY
     )
     assert login.code == 0, login.err
     assert live.customer.key not in login.out + login.err
@@ -32,37 +33,46 @@ async def test_a_key_is_kept_used_and_forgotten(babysea: Program, live: Live) ->
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert [one.name for one in path.parent.iterdir()] == ["default.json"]
 
-    assert (await babysea("status", **NOBODY)).code == 0
-    listed = (await babysea("profiles", "--json", **NOBODY)).json["profiles"]
+    assert (await babysea("status", environment=NOBODY)).code == 0
+    listed = (await babysea("profiles", "--json", environment=NOBODY)).json["profiles"]
     assert [(one["profile"], one["current"], one["base_url"]) for one in listed] == [
         ("default", True, live.base_url)
     ]
     assert live.customer.key not in json.dumps(listed)
-    assert live.base_url in (await babysea("profiles", **NOBODY)).out
+    assert live.base_url in (await babysea("profiles", environment=NOBODY)).out
 
-    assert (await babysea("logout", **NOBODY)).code == 0
+    assert (await babysea("logout", environment=NOBODY)).code == 0
     assert kept(babysea) == []
-    assert (await babysea("logout", **NOBODY)).code == 1
+    assert (await babysea("logout", environment=NOBODY)).code == 1
 
 
 async def test_a_key_that_does_not_work_is_not_kept(babysea: Program, live: Live) -> None:
     wrong = await babysea(
-        "login", "--key-stdin", "--base-url", live.base_url, stdin="bye_" + "x" * 32, **NOBODY
+        "login", "--key-stdin", "--base-url", live.base_url, stdin="bye_" + "x" * 32, environment=NOBODY
     )
     assert wrong.code == 1
     assert "BSE1002" in wrong.err
-    assert (await babysea("login", "--key-stdin", stdin="  \n", **NOBODY)).code == 2
+    assert (await babysea("login", "--key-stdin", stdin="  \n", environment=NOBODY)).code == 2
     assert kept(babysea) == []
 
 
+async def test_a_key_that_may_do_other_things_only_is_kept(babysea: Program, live: Live) -> None:
+    maker = await make_customer(live.deployment, preset="generate_only")
+    login = await babysea(
+        "login", "--key-stdin", "--base-url", live.base_url, stdin=maker.key, environment=NOBODY
+    )
+    assert login.code == 0, login.err
+    assert f"key {maker.key[:9]}..." in login.err
+
+
 async def test_without_a_terminal_nobody_is_asked(babysea: Program) -> None:
-    result = await babysea("login", **NOBODY)
+    result = await babysea("login", environment=NOBODY)
     assert result.code == 2
     assert "--key-stdin" in result.err
 
 
 async def test_a_login_asks_and_does_not_show_the_key(babysea: Program, live: Live) -> None:
-    async with babysea.terminal("login", "--profile", "studio", **NOBODY) as terminal:
+    async with babysea.terminal("login", "--profile", "studio", environment=NOBODY) as terminal:
         await terminal.shows("Address of the server [http://localhost:8000]:")
         terminal.type(f"{live.base_url}\n")
         await terminal.shows("Region (us, eu, jp, or nothing)")
@@ -74,12 +84,12 @@ async def test_a_login_asks_and_does_not_show_the_key(babysea: Program, live: Li
         assert "Logged in" in terminal.text
     (path,) = kept(babysea)
     assert path.name == "studio.json"
-    assert (await babysea("status", BABYSEA_PROFILE="studio", **NOBODY)).code == 0
+    assert (await babysea("status", environment={**NOBODY, "BABYSEA_PROFILE": "studio"})).code == 0
     assert (await babysea("status", "--profile", "studio")).code == 0
 
 
 async def test_leaving_a_login_keeps_nothing(babysea: Program) -> None:
-    async with babysea.terminal("login", **NOBODY) as terminal:
+    async with babysea.terminal("login", environment=NOBODY) as terminal:
         await terminal.shows("Address of the server")
         terminal.interrupt()
         assert await terminal.ended() == 130
@@ -99,9 +109,9 @@ def profiles(tmp_path: Path) -> Profiles:
     [
         ({}, {}, Connection("bye_here", "http://here.example", "us")),
         ({}, {"region": "eu"}, Connection("bye_here", "http://here.example", "eu")),
-        ({}, {"profile": "other"}, Connection("bye_there", "http://there.example/", None)),
-        ({}, {"profile": "other", "base_url": "http://there.example"}, Connection("bye_there", "http://there.example/", None)),
-        ({"BABYSEA_PROFILE": "other"}, {}, Connection("bye_there", "http://there.example/", None)),
+        ({}, {"profile": "other"}, Connection("bye_there", THERE.base_url, None)),
+        ({}, {"profile": "other", "base_url": THERE.base_url[:-1]}, Connection("bye_there", THERE.base_url, None)),
+        ({"BABYSEA_PROFILE": "other"}, {}, Connection("bye_there", THERE.base_url, None)),
         ({"BABYSEA_API_KEY": "bye_env"}, {}, Connection("bye_env", "http://localhost:8000", None)),
         (
             {"BABYSEA_API_KEY": "bye_env", "BABYSEA_BASE_URL": "http://env.example"},
@@ -111,7 +121,7 @@ def profiles(tmp_path: Path) -> Profiles:
         (
             {"BABYSEA_API_KEY": "bye_env", "BABYSEA_BASE_URL": "http://env.example"},
             {"profile": "other"},
-            Connection("bye_there", "http://there.example/", None),
+            Connection("bye_there", THERE.base_url, None),
         ),
     ],
 )  # fmt: skip

@@ -1,6 +1,10 @@
 """`image`, `video` and `download` with their streams piped: what is made, saved, charged and said."""
 
+import asyncio
 import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -72,16 +76,20 @@ async def test_what_failed_is_not_charged(babysea: Program, live: Live) -> None:
 
 async def test_an_empty_account_is_told_so(babysea: Program, live: Live) -> None:
     poor = await make_customer(live.deployment, credits="0")
-    refused = await babysea("image", "sandbox/image", "a fox", BABYSEA_API_KEY=poor.key)
+    refused = await babysea("image", "sandbox/image", "a fox", environment={"BABYSEA_API_KEY": poor.key})
     assert refused.code == 1
     assert "BSE1004" in refused.err
     assert "You were not charged. `babysea usage` shows the balance." in refused.err
 
 
 async def test_a_key_that_may_only_generate_does_so_without_an_estimate(babysea: Program, live: Live) -> None:
-    maker = await make_customer(live.deployment, preset="generate_only")
-    made = await babysea("image", "sandbox/image", "a fox", "-o", "fox.png", BABYSEA_API_KEY=maker.key)
+    maker = await make_customer(live.deployment, scopes=["generation:write", "generation:read"])
+    made = await babysea(
+        "image", "sandbox/image", "a fox", "-o", "fox.png", environment={"BABYSEA_API_KEY": maker.key}
+    )
     assert (made.code, made.out) == (0, "fox.png\n"), made.err
+    assert "No estimate" in made.err
+    assert "charged" not in made.err
 
 
 async def test_the_same_key_buys_nothing_twice(babysea: Program, live: Live) -> None:
@@ -91,8 +99,59 @@ async def test_the_same_key_buys_nothing_twice(babysea: Program, live: Live) -> 
     again = await babysea(*order, "-o", "b.png")
     assert (first.code, again.code) == (0, 0)
     assert await generations(live) == bought
-    assert "nothing is bought again" in again.err
+    assert "nothing was bought again" in again.err
     assert (babysea.folder / "a.png").read_bytes() == (babysea.folder / "b.png").read_bytes()
+
+
+@asynccontextmanager
+async def losing_answers(port: int) -> AsyncIterator[str]:
+    """A way to the server on which no answer to a generation comes through."""
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = re.search(rb"content-length: (\d+)", head.lower())
+                back.write(head + await reader.readexactly(int(length[1]) if length else 0))
+                answer = await there.readuntil(b"\r\n\r\n")
+                size = re.search(rb"content-length: (\d+)", answer.lower())
+                assert size is not None
+                body = await there.readexactly(int(size[1]))
+                if b"POST /v1/generate" in head:
+                    break
+                writer.write(answer + body)
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            back.close()
+            writer.close()
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_when_the_answer_is_lost_the_error_says_how_to_have_it_without_buying_again(
+    babysea: Program, live: Live
+) -> None:
+    before = await generations(live)
+    async with losing_answers(live.port) as address:
+        lost = await babysea(
+            "image", "sandbox/image", "a fox", "--json", environment={"BABYSEA_BASE_URL": address}
+        )
+    assert lost.code == 1
+    key = json.loads(lost.out)["error"]["idempotency_key"]
+    assert f"with --idempotency-key {key} buys nothing twice" in lost.err
+    assert (await babysea("image", "sandbox/image", "a fox", "--idempotency-key", key)).code == 0
+    assert await generations(live) == before + 1
+
+
+async def test_an_assistant_is_served_with_the_same_login(babysea: Program) -> None:
+    facts = {"protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": facts}
+    served = await babysea("mcp", "--read-only", stdin=json.dumps(hello) + "\n")
+    assert served.code == 0, served.err
+    assert served.lines[0]["result"]["serverInfo"]
+    assert (await babysea("mcp", "--transport", "http", "--host", "0.0.0.0")).code == 2
 
 
 @pytest.mark.parametrize(

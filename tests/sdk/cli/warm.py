@@ -1,20 +1,31 @@
 """Runs `babysea` quickly: imports it once, then forks a real process for each command, one after the other.
 
-Reads one JSON object a line (`arguments`, `environment`, `folder`, and either `terminal` or `stdin`, `stdout`, `stderr`)
-and answers with two lines: the command's process id, and its exit code.
+Reads one JSON object a line (`arguments`, `environment`, `folder`, and either `terminal` or `stdin`, `stdout` and
+`stderr`) and answers with two lines: the command's process id, and its exit code.
 """
 
 import json
 import os
 import sys
+import tempfile
 import traceback
+from contextlib import redirect_stdout, suppress
 from typing import Any
 
-import babysea._driver
-import babysea.cli.app
-from babysea.cli import main
+from babysea import BabySea, NetworkError
+from babysea.cli import app, main
 
-PRELOADED = (babysea._driver, babysea.cli.app)
+
+def import_all() -> None:
+    """What is imported only when it is needed, which is always."""
+    with tempfile.TemporaryDirectory() as home, open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+        os.environ["HOME"] = home
+        app.run(["profiles", "--json"])
+    with (
+        suppress(NetworkError),
+        BabySea("bye_nobody", base_url="http://127.0.0.1:1", max_retries=0) as client,
+    ):
+        client.status()
 
 
 def attach(job: dict[str, Any]) -> None:
@@ -28,9 +39,9 @@ def attach(job: dict[str, Any]) -> None:
         new = os.O_WRONLY | os.O_CREAT
         for number, name, mode in ((0, "stdin", os.O_RDONLY), (1, "stdout", new), (2, "stderr", new)):
             os.dup2(os.open(job[name], mode), number)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1, closefd=False)
 
 
 def run(job: dict[str, Any]) -> int:
@@ -65,4 +76,5 @@ def serve() -> None:
         answer(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
+import_all()
 serve()

@@ -93,6 +93,20 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
+async def listening(app: Any) -> AsyncIterator[int]:
+    """An ASGI application with a life of its own, on a free port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, lifespan="on", log_config=None, ws="none", timeout_graceful_shutdown=5)
+        server = _Server(config)
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await running
+
+
+@asynccontextmanager
 async def served(
     live: Live,
     *,
@@ -107,15 +121,8 @@ async def served(
     client = AsyncBabySea(key or live.customer.key, base_url=live.base_url, max_retries=max_retries)
     desk = Desk(client, Budget.of(max_credits, client.get_generation), cancel_on_abort=cancel_on_abort)
     app = http_app(build_server(desk, read_only=read_only), token=token, names=())
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, lifespan="on", log_config=None, ws="none", timeout_graceful_shutdown=5)
-        server = _Server(config)
-        running = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
-        finally:
-            server.should_exit = True
-            await running
+    async with listening(app) as port:
+        yield f"http://127.0.0.1:{port}/mcp"
 
 
 @asynccontextmanager

@@ -3,11 +3,12 @@
 import asyncio
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sdk.clients import BASE, KEY, Network, accepted, failure, models, success
+from tests.sdk.clients import BASE, ID, KEY, Network, accepted, failure, models, success
 from tests.sdk.clients import generation as generation_data
 from tests.sdk.conftest import Live
 from tests.sdk.mcp.assistants import IMAGE, SLOW, VIDEO, over_http
@@ -118,6 +119,41 @@ async def test_a_generation_that_cannot_be_read_stays_counted() -> None:
     gone = failure(404, "BSE3001")
     assert await _left_after(accepted(), gone) == 1_000
     assert await _left_after(accepted(), success(generation_data("failed"))) == 2_000
+
+
+async def test_a_purchase_under_way_when_its_call_is_canceled_is_counted_and_not_forgotten(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    posted, answer = asyncio.Event(), asyncio.Event()
+    others = Network(success(_ESTIMATE), models(image="image"))
+
+    async def network(request: httpx.Request) -> httpx.Response:
+        if request.method != "POST":
+            return others(request)
+        posted.set()
+        await answer.wait()
+        return accepted()
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(network))
+    client = AsyncBabySea(KEY, base_url=BASE, http_client=http)
+    budget = Budget(2_000, client.get_generation)
+
+    async def report(_passed: float, _sentence: str) -> None: ...
+
+    async def call() -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await generate(Desk(client, budget), Generate(model=IMAGE, prompt="x"), report)
+
+    scopes: list[anyio.CancelScope] = []
+    running = asyncio.create_task(call())
+    await posted.wait()
+    scopes[0].cancel()
+    answer.set()
+    await running
+    assert scopes[0].cancelled_caught
+    assert budget.left == 1_000
+    assert f"generation {ID} goes on, though its tool call was canceled" in caplog.text
 
 
 WISHES = st.lists(st.tuples(st.integers(1, 20), st.sampled_from(("succeeded", "failed", "processing"))))

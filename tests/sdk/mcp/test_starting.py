@@ -1,6 +1,8 @@
 """Options, processes and doors: stdio and HTTP as they are really started, and who is let in."""
 
 import asyncio
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +12,13 @@ import httpx2
 import pytest
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from tests.docs.pages import blocks, headings, page, rows
 from tests.sdk.conftest import Live
 from tests.sdk.mcp.assistants import IMAGE, SLOW, VIDEO, assisted, over_stdio, served
 
 from babysea.mcp import main
+from babysea.mcp._main import _parser
+from babysea.mcp._tools import TOOLS
 
 TOKEN = "t" * 32
 
@@ -167,6 +172,21 @@ def test_an_address_that_is_taken_is_one_line(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert "Address already in use" in _run(["--transport", "http", "--port", port], capsys)
+
+
+def test_the_page_explains_every_tool_and_option_and_its_snippet_is_taken() -> None:
+    text = page("docs/mcp.md")
+    sections = headings(text)
+    assert [row[0].strip("`") for row in rows(sections["Tools"])[1:]] == [tool.name for tool in TOOLS]
+    options = {
+        name for action in _parser()._actions for name in action.option_strings if name.startswith("--")
+    }
+    named = set(re.findall(r"--[a-z][a-z-]+", text))
+    assert named == options - {"--help"}
+    [snippet] = blocks(text, "json")
+    server = json.loads(snippet)["mcpServers"]["babysea"]
+    assert [server["command"], server["args"][0]] == ["babysea", "mcp"]
+    assert _parser().parse_args(server["args"][1:]).max_credits == 1
 
 
 def test_the_options_can_be_read_without_the_protocol() -> None:

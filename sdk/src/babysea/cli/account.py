@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from babysea import BabySea
+from babysea import BabySea, PermissionDeniedError
 from babysea.cli.faults import FAILED, CommandError
 from babysea.cli.output import in_credits
 from babysea.cli.profiles import DEFAULT_BASE_URL, Profile, chosen
 from babysea.cli.session import Session, command
 
 _KEY_MAX = 4096
+_PREFIX = 9  # of a key, which the server shows, too
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,14 +38,29 @@ def login(
     name = chosen(session.environment, session.profile)
     before = session.profiles.read(name) if session.profiles.path(name).exists() else None
     asked = _piped(session, before) if key_stdin else _asked(session, name, before)
-    with BabySea(asked.api_key, base_url=asked.base_url, region=asked.region) as client:
-        status = client.status()
-    profile = replace(asked, apikey_prefix=status.apikey_prefix, account_id=status.account_id)
+    profile = _tried(asked)
     path = session.profiles.write(name, profile)
     if session.output.as_json:
         session.output.document({**_shown(name, profile, current=True), "path": str(path)})
     else:
         session.output.say(f"Logged in to {profile.base_url} with key {profile.apikey_prefix}... ({path})")
+
+
+def _tried(profile: Profile) -> Profile:
+    """The profile with what its server says of it.
+
+    Raises:
+        BabySeaError: the server does not take the key.
+    """
+    with BabySea(profile.api_key, base_url=profile.base_url, region=profile.region) as client:
+        try:
+            status = client.status()
+        except PermissionDeniedError as error:
+            if error.code != "BSE1003":
+                raise
+            # A key that may do other things only, and is a good one for those.
+            return replace(profile, apikey_prefix=profile.api_key[:_PREFIX])
+    return replace(profile, apikey_prefix=status.apikey_prefix, account_id=status.account_id)
 
 
 def _piped(session: Session, before: Profile | None) -> Profile:

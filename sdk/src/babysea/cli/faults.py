@@ -80,6 +80,8 @@ def hint_for(error: BabySeaError) -> str:
         )
     if isinstance(error, GenerationTimeoutError):
         return f"It is still running: {later(error.generation_id)}"
+    if isinstance(error, InvalidInputError) and error.status is None:
+        return ""  # its sentence says what would be right
     hint = _BY_CODE.get(error.code or "") or next(
         (text for kind, text in _BY_CLASS if isinstance(error, kind)), ""
     )
@@ -102,7 +104,8 @@ def exit_code(error: BabySeaError) -> int:
 def as_record(error: BaseException) -> dict[str, Any]:
     """An error for programs."""
     if isinstance(error, CommandError):
-        return {"code": None, "message": error.message, **error.facts}
+        cause = as_record(error.__cause__) if error.__cause__ else {"code": None}
+        return {**cause, "message": error.message, **error.facts}
     if not isinstance(error, BabySeaError):
         return {"code": None, "message": str(error) or type(error).__name__}
     return {

@@ -9,17 +9,21 @@ import typer
 
 from babysea import (
     Accepted,
+    APIError,
     BabySea,
     BabySeaError,
     Estimate,
     Generation,
+    GenerationError,
+    InvalidResponseError,
     LibraryModel,
     PermissionDeniedError,
+    ServerError,
     TransportError,
 )
 from babysea.cli import catalog, fields, pictures
 from babysea.cli.completion import image_model, video_model
-from babysea.cli.faults import INTERRUPTED, CommandError, later
+from babysea.cli.faults import FAILED, INTERRUPTED, CommandError, later
 from babysea.cli.output import in_credits, seconds
 from babysea.cli.saving import Target, target, with_format
 from babysea.cli.session import Session, command
@@ -65,7 +69,7 @@ class Wanted:
     model: str
     fields: dict[str, Any]
     output: Path | None
-    key: str
+    key: str | None
     timeout: float
     wait: bool
     overwrite: bool
@@ -103,9 +107,9 @@ def image(
     `babysea image bfl/flux-schnell "a red fox in snow" -o fox.png`
     """
     named = _named(prompt, ratio, format, number, resolution, input_file, provider_order)
-    key = idempotency_key or str(uuid4())
     given = fields.merged(fields.given(inputs or ()), named)
-    _make(session, Wanted("image", model, given, output, key, timeout, wait, overwrite, show))
+    wanted = Wanted("image", model, given, output, idempotency_key, timeout, wait, overwrite, show)
+    _make(session, wanted)
 
 
 def video(
@@ -144,9 +148,9 @@ def video(
         "generation_generate_audio": audio,
         "generation_input_file_last_content": last_file,
     }
-    key = idempotency_key or str(uuid4())
     given = fields.merged(fields.given(inputs or ()), named)
-    _make(session, Wanted("video", model, given, output, key, timeout, wait, overwrite, False))
+    wanted = Wanted("video", model, given, output, idempotency_key, timeout, wait, overwrite, show=False)
+    _make(session, wanted)
 
 
 def _named(
@@ -183,7 +187,7 @@ def _make(session: Session, wanted: Wanted) -> None:
         place = target(wanted.output, overwrite=wanted.overwrite, count=count)
         given = with_format(place, model, fields.with_duration(model, wanted.fields))
         estimate = _estimated(session, client, wanted.model, given)
-        accepted = _bought(session, client, wanted, given)
+        accepted = _bought(client, wanted, given)
         if not wanted.wait:
             _tell_id(session, accepted, wanted)
             return
@@ -191,7 +195,10 @@ def _make(session: Session, wanted: Wanted) -> None:
         watch = Watch(session, client, accepted.id, timeout=wanted.timeout, cost=cost, output=place.asked)
         generation = watch.run()
         session.output.say(outcome(generation), style="green")
-        _tell_charge(session, estimate, model)
+        if wanted.key and accepted.replayed:
+            session.output.say("An earlier request with this key made it: nothing was bought again.")
+        else:
+            _tell_charge(session, estimate, model)
         finish(session, client, generation, place, wanted.show, charged=_charged(estimate, model))
 
 
@@ -211,22 +218,26 @@ def _estimated(session: Session, client: BabySea, model: str, given: dict[str, A
     return estimate
 
 
-def _bought(session: Session, client: BabySea, wanted: Wanted, given: dict[str, Any]) -> Accepted:
+def _bought(client: BabySea, wanted: Wanted, given: dict[str, Any]) -> Accepted:
     """Start it. When it is not known whether that worked, tell how to find out without buying again."""
-    hint = (
-        f"It may have been accepted: the same again with --idempotency-key {wanted.key} buys nothing twice."
-    )
+    key = wanted.key or str(uuid4())
+    hint = f"It may have been accepted: the same again with --idempotency-key {key} buys nothing twice."
     try:
-        accepted = client.generate(wanted.model, idempotency_key=wanted.key, **given)
+        return client.generate(wanted.model, idempotency_key=key, **given)
     except KeyboardInterrupt:
-        raise CommandError("interrupted", hint, code=INTERRUPTED, idempotency_key=wanted.key) from None
-    except TransportError as error:
-        if not error.sent:
+        raise CommandError("interrupted", hint, code=INTERRUPTED, idempotency_key=key) from None
+    except BabySeaError as error:
+        if not _may_be_accepted(error):
             raise
-        raise CommandError(str(error), hint, code=1, idempotency_key=wanted.key) from error
-    if accepted.replayed:
-        session.output.say("An earlier request with this key made it: nothing is bought again.")
-    return accepted
+        raise CommandError(str(error), hint, code=FAILED, idempotency_key=key) from error
+
+
+def _may_be_accepted(error: BabySeaError) -> bool:
+    if isinstance(error, TransportError):
+        return error.sent
+    if isinstance(error, ServerError | InvalidResponseError) and error.code is None:
+        return True  # a proxy answered, not the server
+    return isinstance(error, APIError) and error.attempts > 1
 
 
 def _tell_id(session: Session, accepted: Accepted, wanted: Wanted) -> None:
@@ -261,15 +272,21 @@ def finish(
 
     Raises:
         CommandError: they could not be saved; they can be had later.
+        GenerationError: there are none.
     """
+    known = {"generation_id": generation.id}
     try:
         paths = place.save(client, generation)
+    except GenerationError:
+        raise
+    except KeyboardInterrupt:
+        raise CommandError("interrupted", later(generation.id), code=INTERRUPTED, **known) from None
+    except FileExistsError as error:
+        hint = f"`babysea download {generation.id}` with another -o, or with --overwrite, saves it."
+        raise CommandError(str(error), hint, code=FAILED, **known) from error
     except (BabySeaError, OSError) as error:
         raise CommandError(
-            f"the files could not be saved: {error}",
-            f"The generation is kept. {later(generation.id)}",
-            code=1,
-            generation_id=generation.id,
+            f"the files could not be saved: {error}", later(generation.id), code=FAILED, **known
         ) from error
     if session.output.as_json:
         record = {"generation": generation.raw, "files": [str(path) for path in paths], **facts}

@@ -43,10 +43,10 @@ class Journal:
     """The journal of one folder, which one run at a time has. Safe to use from threads.
 
     Raises:
-        CommandError: another run has it, or it is of another account or server.
+        CommandError: another run has it, or it is of another account than `owner`, where that is known.
     """
 
-    def __init__(self, folder: Path, owner: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, folder: Path, owner: str | None, now: Callable[[], float] = time.time) -> None:
         self._path = folder / NAME
         self._now = now
         self._lock = Lock()
@@ -55,11 +55,11 @@ class Journal:
             _lock(self._file, self._path)
             self.entries: dict[str, Entry] = {}
             owners = self._read()
-            if owners and owners != {owner}:
+            if owner is not None and owners - {owner}:
                 raise CommandError(
                     f"{folder} has a batch of another account or server", "Use another folder.", code=FAILED
                 )
-            if not owners:
+            if owner is not None and not owners:
                 self._write({"owner": owner})
         except BaseException:
             self._file.close()

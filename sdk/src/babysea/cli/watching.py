@@ -9,8 +9,8 @@ from typing import NoReturn
 from rich.live import Live
 from rich.text import Text
 
-from babysea import BabySea, ConflictError, Generation
-from babysea.cli.faults import INTERRUPTED, NOT_CHARGED, CommandError, later
+from babysea import BabySea, BabySeaError, Generation
+from babysea.cli.faults import FAILED, INTERRUPTED, NOT_CHARGED, CommandError, later
 from babysea.cli.output import cell, in_credits, seconds
 from babysea.cli.session import Session
 
@@ -139,10 +139,12 @@ class Watch:
     def _cancel(self) -> None:
         try:
             self._client.cancel_generation(self._id)
-        except ConflictError as error:
-            if error.code != "BSE3002":
-                raise
-            return  # it ended meanwhile; waiting on tells how
+        except BabySeaError as error:
+            if error.code == "BSE3002":
+                return  # it ended meanwhile; waiting on tells how
+            raise CommandError(
+                f"it could not be canceled: {error}", later(self._id, self._output), code=FAILED
+            ) from error
         raise CommandError(
             "canceled", NOT_CHARGED, code=INTERRUPTED, generation_id=self._id, generation_status="canceled"
         )

@@ -7,6 +7,7 @@ on the alerts' own rows.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from babysea_server.accounts import alert_store as store
@@ -94,6 +95,24 @@ async def set_thresholds(db: Database, account_id: UUID, thresholds: Sequence[in
         if not await store.replace_thresholds(connection, account_id, chosen):
             raise NotFoundError(f"no account {account_id} in this region")
     return await get_alerts(db, account_id)
+
+
+async def edit_thresholds(
+    connection: Any, account_id: UUID, *, add: int | None = None, remove: int | None = None
+) -> None:
+    """Add a threshold of an account or take one away, in the present transaction; amounts in micro-credits.
+
+    Raises:
+        ValueError: see `check_thresholds`.
+        NotFoundError: no such account.
+    """
+    # Under the lock, so that of two who edit at once neither undoes the other's.
+    if await store.lock(connection, account_id) is None:
+        raise NotFoundError(f"no account {account_id} in this region")
+    _, own = await store.thresholds(connection, account_id) or (0, [])
+    left = [threshold for threshold, _ in own if threshold != remove]
+    chosen = check_thresholds(left if add is None else [*left, add])
+    await store.replace_thresholds(connection, account_id, chosen)
 
 
 async def remove_threshold(db: Database, account_id: UUID, threshold: int) -> Alerts:

@@ -8,6 +8,11 @@ from uuid import UUID
 
 from babysea_server.db.pool import Database
 
+RETENTION_EVERY_S = 3600.0
+#: Stripe repeats an event for three days, and its people can for a month.
+_KEEP_DAYS = 90
+_DELETED_AT_ONCE = 5_000
+
 
 @dataclass(frozen=True, slots=True)
 class Customer:
@@ -105,14 +110,14 @@ async def take_event(connection: Any, event_id: str, type: str, account_id: UUID
     return bool(taken)
 
 
-async def delete_old_events(db: Database, *, keep_days: int, limit: int) -> int:
-    """Forget events that nobody sends any more; returns how many."""
+async def delete_old_events(db: Database) -> int:
+    """Forget events that nobody sends any more, some at once; returns how many. What they added stays added once."""
     return await db.execute(
         """DELETE FROM stripe_events WHERE id IN (
                SELECT id FROM stripe_events WHERE received_at < now() - make_interval(days => $1) LIMIT $2
            )""",
-        keep_days,
-        limit,
+        _KEEP_DAYS,
+        _DELETED_AT_ONCE,
     )
 
 

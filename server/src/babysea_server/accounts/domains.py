@@ -4,7 +4,9 @@ A domain belongs to whoever can set its records. The CNAME alone would not tell 
 account, so a second record names the domain as this account asked for it.
 """
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
@@ -32,6 +34,19 @@ PENDING_FOR_S = 7 * 86_400.0
 #: An active domain whose CNAME is gone stays active for so long: mistakes and moves of a zone are mended meanwhile.
 LOST_AFTER_S = 72 * 3600.0
 _AT_ONCE = 20
+#: For one look at all records of a domain.
+DEADLINE_S = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class DomainSite:
+    """What custom domains of a region need to know of the installation."""
+
+    target: str
+    """Where their CNAMEs lead: the region's API host."""
+    own: Sequence[str]
+    """Names of the installation: nobody can have them, nor what is beneath them."""
+    check: DomainCheck
 
 
 class Verdict(StrEnum):
@@ -61,21 +76,18 @@ def records(domain: Domain, target: str) -> Sequence[Record]:
     )
 
 
-async def add(
-    db: Database, account_id: UUID, text: str, *, own: Collection[str], actor: Actor
-) -> Domain:
+async def add(db: Database, account_id: UUID, text: str, site: DomainSite, *, actor: Actor) -> Domain:
     """Ask for a domain; it is pending until its records are right.
 
     Args:
         text: the name as somebody typed it.
-        own: names of the installation, which nobody can have.
 
     Raises:
         ValueError: it is no such name; the message is a sentence.
         HostnameTakenError: another account has it.
         DomainExistsError: the account has one already.
     """
-    hostname = check_hostname(text, own)
+    hostname = check_hostname(text, site.own)
     async with db.transaction() as connection:
         domain = await store.insert(connection, account_id, hostname)
         await activity.record(
@@ -111,14 +123,13 @@ async def remove(db: Database, account_id: UUID, *, actor: Actor) -> Domain:
     return domain
 
 
-async def verify(db: Database, domain: Domain, check: DomainCheck, target: str, *, actor: Actor) -> Verdict:
+async def verify(db: Database, domain: Domain, site: DomainSite, *, actor: Actor) -> Verdict:
     """Look at the records of a domain, and make it active where they are right.
 
     Args:
-        target: where its CNAME is to lead.
         actor: whose doing it is that it becomes active.
     """
-    verdict = await _look(domain, check, target)
+    verdict = await _look(domain, site)
     if verdict is not Verdict.VERIFIED:
         await store.note_checked(db, domain.id)
         return verdict
@@ -133,32 +144,28 @@ async def verify(db: Database, domain: Domain, check: DomainCheck, target: str, 
     return verdict
 
 
-async def _look(domain: Domain, check: DomainCheck, target: str) -> Verdict:
-    cname, proof = records(domain, target)
+async def _look(domain: Domain, site: DomainSite) -> Verdict:
+    cname, proof = records(domain, site.target)
     try:
-        chain = await check.leads_to(cname.name)
-        if cname.value.lower() not in chain:
-            return Verdict.OTHER_CNAME if chain else Verdict.NO_CNAME
-        # Once active, the CNAME alone says that the owner still wants it.
-        if domain.state == "pending" and proof.value not in await check.texts(proof.name):
-            return Verdict.NO_PROOF
-    except DnsUnavailableError as error:
-        _log.info("domain_not_looked_at", domain=domain.hostname, error=str(error))
+        async with asyncio.timeout(DEADLINE_S):
+            chain = await site.check.leads_to(cname.name)
+            if cname.value not in chain:
+                return Verdict.OTHER_CNAME if chain else Verdict.NO_CNAME
+            # Once active, the CNAME alone says that the owner still wants it.
+            if domain.state == "pending" and proof.value not in await site.check.texts(proof.name):
+                return Verdict.NO_PROOF
+    except (DnsUnavailableError, TimeoutError) as error:
+        _log.info("domain_not_looked_at", domain=domain.hostname, error=str(error) or "too slow")
         return Verdict.UNAVAILABLE
     return Verdict.VERIFIED
 
 
 class DomainJob:
-    """Looks at domains again and again; workers share the work.
+    """Looks at domains again and again; workers share the work."""
 
-    Args:
-        target: where CNAMEs are to lead: the region's API host.
-    """
-
-    def __init__(self, db: Database, check: DomainCheck, target: str) -> None:
+    def __init__(self, db: Database, site: DomainSite) -> None:
         self._db = db
-        self._check = check
-        self._target = target
+        self._site = site
 
     async def run(self) -> None:
         """Look at those that are due, one after the other.
@@ -174,7 +181,7 @@ class DomainJob:
             limit=_AT_ONCE,
         )
         for domain in due:
-            verdict = await verify(self._db, domain, self._check, self._target, actor=SYSTEM)
+            verdict = await verify(self._db, domain, self._site, actor=SYSTEM)
             if domain.state == "active" and verdict in (Verdict.NO_CNAME, Verdict.OTHER_CNAME):
                 await self._lose(domain)
 
@@ -183,6 +190,6 @@ class DomainJob:
             if not await store.note_lost(connection, domain.id, after_s=LOST_AFTER_S):
                 return
             name = shown_hostname(domain.hostname)
-            text = f"The domain {name} no longer leads to {self._target}, so requests to it are not answered any more."
+            text = f"The domain {name} no longer leads to {self._site.target}; requests to it are not answered any more."
             await notify(connection, domain.account_id, LOST, text, {"hostname": domain.hostname})
             await activity.record(connection, domain.account_id, SYSTEM, "domain.lost", text)

@@ -65,7 +65,9 @@ async def set_picture(db: Database, account_id: UUID, data: bytes, *, actor: Act
             account_id,
             picture,
         )
-        await activity.record(connection, account_id, actor, "account.picture_changed", "The picture was changed")
+        await activity.record(
+            connection, account_id, actor, "account.picture_changed", "The picture was changed"
+        )
 
 
 async def remove_picture(db: Database, account_id: UUID, *, actor: Actor) -> None:

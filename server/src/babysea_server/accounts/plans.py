@@ -72,7 +72,10 @@ def load_plans(path: Path | None = None) -> Mapping[str, Plan]:
         PlanError: unreadable file, no plan in it, unknown field, value out of range.
     """
     return {
-        name: Plan(name, **{key: value for key, value in msgspec.structs.asdict(row).items() if key != "stripe_price"})
+        name: Plan(
+            name,
+            **{key: value for key, value in msgspec.structs.asdict(row).items() if key != "stripe_price"},
+        )
         for name, row in _read(path)[0].items()
     }
 

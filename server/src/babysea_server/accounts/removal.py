@@ -1,8 +1,8 @@
 """Removing an account, and removing a user: what goes, what stays, and what stands in the way.
 
-Gone are generations with their files, webhook endpoints with what they were sent, members, invitations, notices, alerts,
-the picture and the custom domain. What stays says who spent what: the ledger, activity, usage, and what is stored of
-keys, so that their callers are told that the account is gone. The request log goes by its age.
+Gone are generations with their files, webhook endpoints with what they were sent, members, invitations, notices,
+alerts, the picture and the custom domain. What stays says who spent what: the ledger, activity, usage, and what is
+stored of keys, so that their callers are told that the account is gone. The request log goes by its age.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -128,5 +128,7 @@ async def _remove(connection: Any, account_id: UUID, actor: Actor) -> None:
     while await store.remove_generations(connection, account_id, limit=_BATCH) == _BATCH:
         pass
     name = await connection.fetchval("SELECT name FROM accounts WHERE id = $1", account_id)
-    await activity.record(connection, account_id, actor, "account.deleted", f"The account “{name}” was deleted")
+    await activity.record(
+        connection, account_id, actor, "account.deleted", f"The account “{name}” was deleted"
+    )
     await store.remove_account(connection, account_id)

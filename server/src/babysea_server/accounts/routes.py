@@ -1,6 +1,8 @@
 """`GET /v1/usage`, `/v1/user/account` and `/v1/user/billing`."""
 
-from babysea_server.accounts import store
+from datetime import datetime
+
+from babysea_server.accounts import billing_store, store
 from babysea_server.accounts.store import Account
 from babysea_server.accounts.usage import usage
 from babysea_server.accounts.wire import AccountData, BillingData
@@ -39,21 +41,29 @@ class AccountRoutes:
         )
 
     async def billing(self, call: Call) -> Reply:
-        """Plan and balance. What only a payment provider knows is null: there is none."""
+        """Plan and balance. What only a payment service knows is null while the account has bought nothing."""
         account = await self._account(call)
-        period = account.period
+        customer = await billing_store.customer(self._db, account.id)
+        period: tuple[datetime | None, datetime | None] = (None, None)
+        if account.period is not None:
+            period = (account.period.starts_at, account.period.ends_at)
+        elif customer is not None:
+            period = (customer.period_starts_at, customer.period_ends_at)
+        updated_at = account.plan_changed_at or account.created_at
+        if customer is not None:
+            updated_at = max(updated_at, customer.updated_at)
         return Reply(
             BillingData(
                 account_id=account.id,
                 billing_plan=account.plan,
                 billing_credit_balance=money.credits(account.credit_balance),
-                billing_subscription_status=None,
-                billing_cancel_at_period_end=None,
-                billing_currency=None,
-                billing_period_starts_at=json.moment(period and period.starts_at),
-                billing_period_ends_at=json.moment(period and period.ends_at),
+                billing_subscription_status=customer and customer.subscription_status,
+                billing_cancel_at_period_end=customer and customer.cancel_at_period_end,
+                billing_currency=customer and customer.currency,
+                billing_period_starts_at=json.moment(period[0]),
+                billing_period_ends_at=json.moment(period[1]),
                 billing_created_at=rfc3339(account.created_at),
-                billing_updated_at=rfc3339(account.plan_changed_at or account.created_at),
+                billing_updated_at=rfc3339(updated_at),
             )
         )
 

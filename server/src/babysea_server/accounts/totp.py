@@ -23,7 +23,7 @@ def new_secret() -> str:
 
 def provisioning_uri(secret: str, email: str) -> str:
     """The `otpauth://` address that an authenticator reads from a picture."""
-    return pyotp.TOTP(secret, interval=PERIOD_S).provisioning_uri(email, issuer_name=ISSUER)
+    return pyotp.TOTP(secret, interval=PERIOD_S).provisioning_uri(name=email, issuer_name=ISSUER)
 
 
 def looks_like_totp(code: str) -> bool:

@@ -190,6 +190,26 @@ async def remove_totp(connection: Any, user_id: UUID) -> None:
     await replace_recovery_codes(connection, user_id, [])
 
 
+async def totp_sealed_otherwise(
+    connection: Any, head: bytes, after: UUID, *, limit: int
+) -> Sequence[tuple[UUID, bytes]]:
+    """Users with a secret in use that does not begin with `head`, by id from `after` on; they are locked."""
+    rows = await connection.fetch(
+        """SELECT id, totp_secret FROM users
+           WHERE id > $2 AND totp_secret IS NOT NULL AND substr(totp_secret, 1, length($1)) <> $1
+           ORDER BY id LIMIT $3 FOR NO KEY UPDATE""",
+        head,
+        after,
+        limit,
+    )
+    return [(row["id"], row["totp_secret"]) for row in rows]
+
+
+async def set_sealed_totp(connection: Any, user_id: UUID, sealed: bytes) -> None:
+    """Keep the same secret, sealed otherwise."""
+    await connection.execute("UPDATE users SET totp_secret = $2 WHERE id = $1", user_id, sealed)
+
+
 async def take_totp_step(db: Database | Any, user_id: UUID, step: int) -> bool:
     """Note the step of time that opened; False when it, or a later one, has opened already."""
     return bool(

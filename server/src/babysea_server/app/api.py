@@ -8,7 +8,9 @@ from starlette.types import Receive, Scope, Send
 
 from babysea_server import __version__
 from babysea_server.accounts import store as accounts
+from babysea_server.accounts.domain_hosts import DomainHosts
 from babysea_server.accounts.routes import AccountRoutes
+from babysea_server.accounts.stripe_route import PATH as STRIPE_PATH
 from babysea_server.app.console import Console
 from babysea_server.app.registries import (
     RegistryFactory,
@@ -16,10 +18,12 @@ from babysea_server.app.registries import (
     provider_registry,
     provider_traits,
 )
+from babysea_server.app.selling import billing_of, domain_site, stripe_events
 from babysea_server.app.shared import Shared, openapi_documents, provider_health, together
 from babysea_server.catalog.routes import CatalogRoutes
 from babysea_server.contract.firewall import Firewall, host_name
 from babysea_server.contract.gateway import Gateway
+from babysea_server.contract.hosts import CustomHost, RegionHosts
 from babysea_server.contract.operations import regional_hosts
 from babysea_server.contract.proxies import TrustedProxies
 from babysea_server.contract.publish import OPENAPI_PATH, REFERENCE_PATH, Publisher
@@ -113,6 +117,9 @@ class ApiRegion:
             CallbackVerifier(self.registry, self.runner, shared.clock),
             self.wakeup.announce,
         )
+        self.domain_site = domain_site(settings, region)
+        self.domain_hosts = DomainHosts(self.db, shared.clock)
+        self.billing = billing_of(shared, region, self.db)
         self._shared = shared
 
     def handlers(self) -> dict[str, Handler]:
@@ -158,6 +165,7 @@ class ApiRegion:
         self.wakeup.start()
         self.rankings.start()
         self.requests.start()
+        self.domain_hosts.start()
 
     async def close(self) -> None:
         """Answer what waits, flush what is buffered, close."""
@@ -168,17 +176,26 @@ class ApiRegion:
         await self.rankings.close()
         await self.registry.close()
         await self.requests.close()
+        await self.domain_hosts.close()
+        if self.billing is not None:
+            await self.billing.close()
         await self._rates.close()
         await self._failures.close()
         await self.counters.close()
         await self.admission_db.close()
         await self.db.close()
 
-    async def authenticate(self, authorization: str | None, client_ip: str) -> Principal:
-        """The principal behind an Authorization header, unless its sender has guessed too often."""
+    async def authenticate(
+        self, authorization: str | None, client_ip: str, account_id: UUID | None = None
+    ) -> Principal:
+        """The principal behind an Authorization header, unless its sender has guessed too often.
+
+        Args:
+            account_id: keys of other accounts are unknown here.
+        """
         self.guard.check(client_ip)
         try:
-            return await self.authenticator.authenticate(authorization, client_ip)
+            return await self.authenticator.authenticate(authorization, client_ip, account_id)
         except ApiError as error:
             if error.spec is AUTHENTICATION_FAILED:
                 await self.guard.failed(client_ip)
@@ -235,7 +252,7 @@ class Api:
         }
         documents = openapi_documents(settings, shared.catalog, list(self.regions))
         self.gateway = Gateway(
-            Firewall(documents, hosts),
+            Firewall(documents, hosts, self._custom_host),
             self._authenticate,
             self._take_rate,
             self._record,
@@ -245,16 +262,21 @@ class Api:
                 for operation, handler in region.handlers().items()
             },
             shared.clock,
+            authenticate_on=self._authenticate,
             deadline_seconds=settings.request_timeout_s,
         )
+        region_hosts = RegionHosts(hosts, self._custom_host)
         self._proxies = _trusted_proxies(settings)
-        self._published = Publisher(documents, hosts)
+        self._published = Publisher(documents, region_hosts)
         self._callbacks = CallbacksApp({name: region.callbacks for name, region in self.regions.items()})
         self.console: Console | None = None
         if settings.console_enabled or console_only:
             self.console = Console(shared, self.regions, hosts, alone=console_only)
         self._console_only = console_only
-        self._files = FilesApp(self._store_for, lambda host: hosts.get(host_name(host)), shared.signer)
+        self._files = FilesApp(self._store_for, lambda host: region_hosts.get(host_name(host)), shared.signer)
+        self._stripe_events = stripe_events(
+            settings, {name: region.billing for name, region in self.regions.items()}
+        )
 
     async def open(self) -> None:
         """Open every region."""
@@ -282,6 +304,8 @@ class Api:
             await self._files(scope, receive, send)
         elif scope["type"] == "http" and path.startswith(CALLBACKS_PREFIX):
             await self._callbacks(scope, receive, send)
+        elif scope["type"] == "http" and path == STRIPE_PATH and self._stripe_events is not None:
+            await self._stripe_events(scope, receive, send)
         elif scope["type"] == "http" and path in Publisher.PATHS:
             await self._published(scope, receive, send)
         elif scope["type"] == "http" and path == "/":
@@ -289,8 +313,16 @@ class Api:
         else:
             await self.gateway(scope, receive, send)
 
-    async def _authenticate(self, region: str, authorization: str | None, client_ip: str) -> Principal:
-        return await self.regions[region].authenticate(authorization, client_ip)
+    async def _authenticate(
+        self, region: str, authorization: str | None, client_ip: str, account_id: UUID | None = None
+    ) -> Principal:
+        return await self.regions[region].authenticate(authorization, client_ip, account_id)
+
+    def _custom_host(self, name: str) -> CustomHost | None:
+        for region in self.regions.values():
+            if (account_id := region.domain_hosts.account_of(name)) is not None:
+                return CustomHost(region.region, account_id)
+        return None
 
     async def _take_rate(self, principal: Principal) -> RateWindow | None:
         return await self.regions[principal.region].rate_limiter.take(principal)

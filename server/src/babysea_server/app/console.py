@@ -14,9 +14,11 @@ from babysea_server.console.app import ConsoleApp
 from babysea_server.console.attempts import Attempts
 from babysea_server.console.live import Live
 from babysea_server.console.mailing import Mailing
+from babysea_server.console.oidc import OidcClient, OidcSettings
 from babysea_server.console.region import ConsoleRegion, Keys
 from babysea_server.console.templating import ROOT
 from babysea_server.contract.firewall import host_name
+from babysea_server.kit.clock import Clock
 from babysea_server.limits.windows import SharedWindows
 from babysea_server.settings import Settings, SettingsError
 from babysea_server.webhooks.secrets import SecretBox
@@ -43,10 +45,12 @@ class Console:
         self._origin = _origin(settings)
         self._hosts = {*hosts, host_name(urlsplit(self._origin).netloc)}
         passwords = Passwords()
+        oidc = _oidc(settings, shared.clock)
         keys = Keys.derive(shared.master_key)
         names = sorted(regions, key=lambda name: name != settings.default_region)
         self.regions = {
-            name: _region(shared, regions[name], passwords, keys, self._origin, alone=alone) for name in names
+            name: _region(shared, regions[name], passwords, keys, oidc, self._origin, alone=alone)
+            for name in names
         }
         self.app = ConsoleApp(self.regions, secure=self._origin.startswith("https:"))
 
@@ -71,7 +75,14 @@ class Console:
 
 
 def _region(
-    shared: Shared, api: "ApiRegion", passwords: Passwords, keys: Keys, origin: str, *, alone: bool
+    shared: Shared,
+    api: "ApiRegion",
+    passwords: Passwords,
+    keys: Keys,
+    oidc: OidcClient | None,
+    origin: str,
+    *,
+    alone: bool,
 ) -> ConsoleRegion:
     settings, clock = shared.settings, shared.clock
     windows = SharedWindows("console", api.counters, clock, timeout_s=settings.counters_timeout_s)
@@ -103,7 +114,33 @@ def _region(
         live=Live(api.db, clock),
         origin=origin,
         api_origin=_api_origin(settings, api.region, alone=alone),
+        domain_site=api.domain_site,
+        billing=api.billing,
+        oidc=oidc,
     )
+
+
+def _oidc(settings: Settings, clock: Clock) -> OidcClient | None:
+    """The identity provider, one client for all regions.
+
+    Raises:
+        SettingsError: half of it is set, or the issuer cannot be used.
+    """
+    if settings.oidc_issuer is None and settings.oidc_client_id is None:
+        return None
+    if settings.oidc_issuer is None or settings.oidc_client_id is None:
+        raise SettingsError("oidc_issuer and oidc_client_id are set together")
+    chosen = OidcSettings(
+        settings.oidc_issuer,
+        settings.oidc_client_id,
+        settings.oidc_client_secret,
+        settings.oidc_name,
+        settings.oidc_allowed_domains,
+    )
+    try:
+        return OidcClient(chosen, clock)
+    except ValueError as error:
+        raise SettingsError(f"oidc_issuer: {error}") from error
 
 
 def _origin(settings: Settings) -> str:

@@ -5,12 +5,16 @@ from collections.abc import Mapping
 
 import structlog
 
+from babysea_server.accounts import billing_store
 from babysea_server.accounts.alerts import EVERY_S as ALERTS_EVERY_S
 from babysea_server.accounts.alerts import AlertJob
+from babysea_server.accounts.domains import EVERY_S as DOMAINS_EVERY_S
+from babysea_server.accounts.domains import DomainJob
 from babysea_server.accounts.mail import EVERY_S as MAIL_EVERY_S
 from babysea_server.accounts.mail import MailJob, MailServer, mail_server
 from babysea_server.accounts.service import RENEW_EVERY_S, Renewals
 from babysea_server.app.registries import RegistryFactory, provider_registry
+from babysea_server.app.selling import domain_site
 from babysea_server.app.shared import (
     PROVIDER_FAILURES,
     Shared,
@@ -87,6 +91,7 @@ class WorkerRegion:
         )
         self.webhook_retention = WebhookRetention(self.db, keep_days=settings.webhooks_keep_days)
         self.alerts = AlertJob(self.db)
+        self.domains = DomainJob(self.db, domain_site(settings, region))
         self.mail = MailJob(self.db, _mail_server(settings))
         self.ranking = RankingJob(
             self.db, region, shared.clock, failures=PROVIDER_FAILURES, redis_url=settings.redis_url
@@ -115,6 +120,8 @@ class WorkerRegion:
             every("window-counts", WINDOW_S, self._delete_old_counts, self._clock),
             every("webhook-retention", WEBHOOK_RETENTION_EVERY_S, self.webhook_retention.run, self._clock),
             every("alerts", ALERTS_EVERY_S, self.alerts.run, self._clock),
+            every("domains", DOMAINS_EVERY_S, self.domains.run, self._clock),
+            every("payment-events", billing_store.RETENTION_EVERY_S, self._delete_old_events, self._clock),
             every("mail", MAIL_EVERY_S, self.mail.run, self._clock),
             every("rankings", RANKING_EVERY_S, self.ranking.run, self._clock),
             every("periods", RENEW_EVERY_S, self.renewals.run, self._clock),
@@ -134,6 +141,9 @@ class WorkerRegion:
 
     async def _delete_old_counts(self) -> None:
         await delete_old(self.db, self._clock.now().timestamp())
+
+    async def _delete_old_events(self) -> None:
+        await billing_store.delete_old_events(self.db)
 
 
 def _mail_server(settings: Settings) -> MailServer | None:

@@ -127,7 +127,8 @@ async def _reseal(settings: Settings, keys: _Keys) -> dict[str, int]:
     counts: dict[str, int] = {}
     for region in settings.regions:
         async with region_database(settings, region) as db:
-            counts[region] = await reseal(db, keys.box, keys.previous)
+            counts[region] = await reseal_second_steps(db, keys.box, keys.previous)
+            counts[region] += await reseal(db, keys.box, keys.previous)
     return counts
 
 

@@ -6,7 +6,7 @@ import typer
 
 from babysea_server.accounts import invitations, member_store, user_store
 from babysea_server.accounts.activity import OPERATOR, record
-from babysea_server.accounts.members import check_role
+from babysea_server.accounts.members import RoleRefusedError, check_role
 from babysea_server.accounts.user_store import User
 from babysea_server.accounts.users import new_reset_link, new_sign_in_link
 from babysea_server.cli.common import (
@@ -134,7 +134,7 @@ def invite(
             _, token = await invitations.invite(
                 db, account_id, email=email, role=chosen_role, by_role="primary-owner", actor=OPERATOR
             )
-        except invitations.RoleRefusedError as error:
+        except RoleRefusedError as error:
             raise ValueError(str(error)) from None
         return {
             "email": email,

@@ -37,7 +37,19 @@ _KNOWN_FOR_S = 3_600.0
 _KEYS_AGAIN_S = 30.0
 _LEEWAY_S = 60
 #: Signatures that only the provider can make; a shared secret or none is not among them.
-_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+_ALGORITHMS = (
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+    "Ed25519",
+)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _MAX_SUBJECT = 255
 
@@ -193,7 +205,9 @@ class OidcClient:
                 raise OidcError("the userinfo endpoint speaks of somebody else")
             claims = {**info, **claims}
         name = claims.get("name")
-        return Identity(provider.issuer, subject, self._address(claims), name if isinstance(name, str) else "")
+        return Identity(
+            provider.issuer, subject, self._address(claims), name if isinstance(name, str) else ""
+        )
 
     def _address(self, claims: Mapping[str, Any]) -> str:
         """The verified address: anybody may claim one that is not."""

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from babysea_server.accounts.billing import Billing
+from babysea_server.accounts.domains import DomainSite
 from babysea_server.accounts.passwords import Passwords
 from babysea_server.accounts.sessions import Sessions
 from babysea_server.catalog.catalog import Catalog
 from babysea_server.console.attempts import Attempts
 from babysea_server.console.live import Live
 from babysea_server.console.mailing import Mailing
+from babysea_server.console.oidc import OidcClient
 from babysea_server.db.pool import Database
 from babysea_server.generations.reading import Reader
 from babysea_server.kit.calls import Plan
@@ -79,3 +82,8 @@ class ConsoleRegion:
     """Scheme and authority of the console, for links in mail."""
     api_origin: str | None
     """Scheme and authority of the region's API as browsers reach it; None: the console's own."""
+    domain_site: DomainSite
+    billing: Billing | None
+    """None: payments are not set up, and the operator adds credits."""
+    oidc: OidcClient | None
+    """None: there is no identity provider to sign in through."""

@@ -71,6 +71,7 @@ class Templates:
             "credits": credits,
             "count": lambda value: f"{value:,}",
             "ago": ago,
+            "network": network,
         }
 
     def render(self, template: str, /, **context: Any) -> str:
@@ -136,6 +137,11 @@ def credits(amount_micro: int, places: int | None = 3) -> str:
         return f"{sign}${money.text(digits)}"
     amount = Decimal(abs(amount_micro)).scaleb(-6).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
     return f"{'-' if amount_micro < 0 else ''}${amount:,}"
+
+
+def network(entry: str) -> str:
+    """An entry of an allowlist for people: a single address without the length of its prefix."""
+    return entry.removesuffix("/128" if ":" in entry else "/32")
 
 
 def json_data(id: str, value: Any) -> Markup:

@@ -96,7 +96,9 @@ def _condense(table: str, days: int, keys: str, *sums: str) -> str:
 
 #: A week is shown by hours; what was charged is asked for since the beginning of a month-long period.
 _CONDENSE = (
-    _condense("usage_generations", 32, "model, provider, status, error_code", "generations", "charged", "total_ms"),
+    _condense(
+        "usage_generations", 32, "model, provider, status, error_code", "generations", "charged", "total_ms"
+    ),
     _condense("usage_failovers", 9, "provider, next_provider, reason", "failovers"),
     _condense("usage_latency", 9, "endpoint, bucket", "requests"),
     _condense("usage_keys", 9, "apikey_id, status_class", "requests"),

@@ -1,7 +1,7 @@
 """All SQL of endpoints, and of sending again what they were sent.
 
 Where a function takes `account_id`, only that account's rows are found; None stands for the operator, who may name
-any. Endpoints of `webhooks listen` (`listening.py`) are rows, too, and are found by nothing here. Where a function takes
+any. Endpoints of `webhooks listen` (`listening.py`) are rows, too, and are found by nothing here. Where one takes
 `Database | Any`, a connection of it that is in a transaction will do, too.
 """
 

@@ -5,15 +5,18 @@ from babysea_server.console.pages import (
     api_keys,
     billing,
     domains,
+    email_change,
     entrance,
     logs,
     members,
     metrics,
     models,
     notifications,
+    oidc,
     passwords,
     playground,
     profile,
+    security,
     session,
     settings,
     sign_up,
@@ -35,9 +38,10 @@ ACCOUNT_PAGES = (
     members,
     billing,
     profile,
+    security,
     notifications,
     activity,
     session,
 )
 #: For people who are not signed in.
-OPEN_PAGES = (entrance, sign_up, passwords)
+OPEN_PAGES = (entrance, sign_up, passwords, oidc, email_change)

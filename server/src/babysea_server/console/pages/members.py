@@ -38,7 +38,6 @@ _ROLE_TEXTS: dict[Role, tuple[str, str]] = {
     "owner": ("Owner", "Manages API keys, webhooks and domains; invites; manages members."),
     "member": ("Member", "Sees everything, uses the playground, exports; changes nothing."),
 }
-_LINK = "link"
 
 
 def routes() -> Sequence[Route]:
@@ -136,7 +135,9 @@ async def _invite(page: PageRequest) -> Response:
     link = f"{page.region.origin}{ROOT}/invitation/{page.region.name}/{token}"
     if page.region.mailing.works:
         _mail(page, email, role, link)
-    return await page.redirect(f"/members/invitations/{invitation_id}/secret", reveal={_LINK: link})
+    return await page.redirect(
+        f"/members/invitations/{invitation_id}/secret", reveal={str(invitation_id): link}
+    )
 
 
 def _mail(page: PageRequest, email: str, role: Role, link: str) -> None:
@@ -161,7 +162,7 @@ async def _show_link(page: PageRequest) -> Response:
     return await page.render(
         "members/link.html",
         invitation=invitation,
-        link=(await page.revealed()).get(_LINK),
+        link=(await page.revealed()).get(str(invitation.id)),
         mailed=page.region.mailing.works,
     )
 
@@ -253,9 +254,7 @@ async def _ask_remove(page: PageRequest) -> Response:
 async def _remove(page: PageRequest) -> Response:
     member = await _find(page)
     try:
-        await members.remove(
-            page.db, page.account_id, member.user_id, by_role=page.role, actor=page.actor
-        )
+        await members.remove(page.db, page.account_id, member.user_id, by_role=page.role, actor=page.actor)
     except RoleRefusedError as error:
         raise forbidden(str(error)) from None
     return await page.redirect("/members", f"{member.name} was removed.")

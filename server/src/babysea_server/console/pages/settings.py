@@ -123,9 +123,7 @@ async def _transfer(page: PageRequest) -> Response:
     if errors or heir is None:
         return await _show_transfer(page, errors)
     try:
-        await members.transfer(
-            page.db, page.account_id, heir.user_id, by=page.user.id, actor=page.actor
-        )
+        await members.transfer(page.db, page.account_id, heir.user_id, by=page.user.id, actor=page.actor)
     except RoleRefusedError as error:
         return await _show_transfer(page, FieldErrors({"": str(error)}))
     return await page.redirect("/settings", f"{heir.name} is the primary owner now. You are an owner.")

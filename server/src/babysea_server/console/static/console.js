@@ -89,22 +89,16 @@ function closeMenus(except) {
 }
 document.addEventListener("toggle", (event) => {
     const menu = event.target;
-    if (!(menu instanceof HTMLDetailsElement) || !menu.matches(".menu")) return;
-    const list = menu.querySelector(".menu-list");
-    if (!menu.open) return list.removeAttribute("popover");
+    if (!(menu instanceof HTMLDetailsElement) || !menu.matches(".menu") || !menu.open) return;
     closeMenus(menu);
-    if (menu.closest(".table")) place(menu, list);
+    if (menu.closest(".table")) place(menu.querySelector("summary"), menu.querySelector(".menu-list"));
 }, true);
-// In a table the list would be cut off by what scrolls: it goes to the top layer, beside its button.
-function place(menu, list) {
-    if (!list.showPopover) return;
-    list.setAttribute("popover", "manual");
-    list.showPopover();
-    const button = menu.querySelector("summary").getBoundingClientRect();
-    const top = button.bottom + 6 + list.offsetHeight > innerHeight ? button.top - 6 - list.offsetHeight : button.bottom + 6;
+// In a table the list would be cut off by what scrolls: it gets a place in the window instead.
+function place(button, list) {
     list.style.setProperty("position", "fixed");
-    list.style.setProperty("margin", "0");
-    list.style.setProperty("inset", `${Math.max(8, top)}px auto auto ${Math.max(8, button.right - list.offsetWidth)}px`);
+    const { top, bottom, right } = button.getBoundingClientRect();
+    const below = bottom + 6 + list.offsetHeight <= innerHeight;
+    list.style.setProperty("inset", `${below ? bottom + 6 : Math.max(8, top - 6 - list.offsetHeight)}px auto auto ${Math.max(8, right - list.offsetWidth)}px`);
 }
 document.addEventListener("pointerdown", (event) => closeMenus(event.target.closest("details.menu")));
 document.addEventListener("scroll", (event) => { if (event.target !== document) closeMenus(); }, true);
