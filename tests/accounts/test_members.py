@@ -97,13 +97,16 @@ async def test_an_address_is_invited_once_and_the_newer_link_counts(db: Database
 
 
 async def test_every_account_has_a_name_for_addresses(db: Database) -> None:
-    made = [await accounts.create(db, name=name, plan="free") for name in ("Acme & Söhne!", "Acme & Söhne!", "東京")]
+    made = [
+        await accounts.create(db, name=name, plan="free")
+        for name in ("Acme & Söhne!", "Acme & Söhne!", "東京")
+    ]
     slugs = [await db.fetchval("SELECT slug FROM accounts WHERE id = $1", each.id) for each in made]
     assert len(set(slugs)) == 3
-    assert slugs[0].startswith("acme-so-hne-")
+    assert slugs[0].startswith("acme-sohne-")
     assert slugs[2].startswith("account-")
     async with db.transaction() as connection:
         await member_store.plain_slug(connection, made[0].id)
         await member_store.plain_slug(connection, made[1].id)
-    assert await db.fetchval("SELECT slug FROM accounts WHERE id = $1", made[0].id) == "acme-so-hne"
+    assert await db.fetchval("SELECT slug FROM accounts WHERE id = $1", made[0].id) == "acme-sohne"
     assert await db.fetchval("SELECT slug FROM accounts WHERE id = $1", made[1].id) == slugs[1]

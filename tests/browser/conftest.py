@@ -24,12 +24,12 @@ from babysea_server.accounts.roles import Role
 from babysea_server.app.api import Api
 from babysea_server.app.shared import build_shared
 from babysea_server.app.workers import Workers
-
 from babysea_server.db.pool import Database
 from babysea_server.processes.listening import listening_socket
 from babysea_server.processes.serve import http_config
 
 CHROMIUM = Path("/usr/bin/chromium")
+_HAS_CHROMIUM = CHROMIUM.exists()
 _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -104,8 +104,7 @@ class ConsolePage:
 async def shoot(tab: Page, name: str) -> None:
     """Keep a picture of the whole page in `$SCREENSHOTS`, where that is set."""
     if folder := os.environ.get("SCREENSHOTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        await tab.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+        await tab.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +134,7 @@ async def served(databases: Databases) -> AsyncIterator[Served]:
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
     """One Chromium for all tests of the session."""
-    if not CHROMIUM.exists():
+    if not _HAS_CHROMIUM:
         pytest.skip(f"there is no {CHROMIUM} on this machine")
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=_FLAGS)

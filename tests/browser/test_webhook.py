@@ -18,20 +18,27 @@ async def _log(console: ConsolePage) -> Endpoint:
     """An endpoint with a little of everything in its log."""
     db, account_id = console.db, console.account_id
     endpoint = await make_endpoint(
-        db, account_id, url="https://127.0.0.1/hooks/babysea?for=" + "orders-" * 20, description="طلبات الإنتاج"
+        db,
+        account_id,
+        url="https://127.0.0.1/hooks/babysea?for=" + "orders-" * 20,
+        description="طلبات الإنتاج",
     )
     await make_endpoint(db, account_id, url="https://127.0.0.1/other", events=["generation.failed"])
     # The worker takes nothing before all is as it should be.
     await db.execute("UPDATE webhook_endpoints SET state = 'disabled' WHERE account_id = $1", account_id)
     for event in ("generation.started", "generation.completed"):
-        await happen(db, account_id, event, generation_id=generation_id(), model_identifier="bfl/flux-schnell")
+        await happen(
+            db, account_id, event, generation_id=generation_id(), model_identifier="bfl/flux-schnell"
+        )
         await tried(db, await newest(db, endpoint), (204, None, None), state="delivered")
     await happen(db, account_id, "generation.failed", generation_id=generation_id())
     failures = [(None, "timeout", None)] * 2 + [(503, "http_5xx", _ANSWER)] * 3
     await tried(db, await newest(db, endpoint), *failures)
     await happen(db, account_id, "generation.canceled", generation_id=generation_id())
     await tried(db, await newest(db, endpoint), *[(404, "http_4xx", "gone")] * 9, state="failed")
-    await db.execute("DELETE FROM webhook_deliveries WHERE account_id = $1 AND endpoint_id <> $2", account_id, endpoint.id)
+    await db.execute(
+        "DELETE FROM webhook_deliveries WHERE account_id = $1 AND endpoint_id <> $2", account_id, endpoint.id
+    )
     await db.execute("UPDATE webhook_endpoints SET state = 'enabled' WHERE account_id = $1", account_id)
     return endpoint
 
@@ -146,7 +153,9 @@ async def test_activity_is_narrowed_and_exported(console_page: OpenConsole, widt
     await console.check(f"activity-{theme}-{width}-empty")
     await make_endpoint(db, account_id)
     await record(db, account_id, OPERATOR, "credit.granted", "$25.000 were granted: تعويض")
-    await record(db, account_id, SYSTEM, "subscription.renewed", "Plan unlimited was renewed " + "on and on " * 30)
+    await record(
+        db, account_id, SYSTEM, "subscription.renewed", "Plan unlimited was renewed " + "on and on " * 30
+    )
     for number in range(40):
         await record(db, account_id, SYSTEM, "generation.deleted", f"Generation {number} was deleted")
     await tab.get_by_role("link", name="Open API keys").click()

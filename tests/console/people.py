@@ -41,7 +41,9 @@ async def signed_up(
 async def signed_in(deployment: Deployment, made: SignedUp) -> AsyncIterator[ConsoleClient]:
     """A browser in which the user is signed in, at the personal account."""
     sessions = console_of(deployment).regions["us"].sessions
-    token = await sessions.begin(made.user.id, Visitor("Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0", "0" * 12))
+    token = await sessions.begin(
+        made.user.id, Visitor("Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0", "0" * 12)
+    )
     slug = await deployment.db.fetchval("SELECT slug FROM accounts WHERE id = $1", made.account.id)
     person = Person(made.user, made.account.id, slug, "primary-owner", token)
     async with open_client(deployment, person) as client:
@@ -70,13 +72,17 @@ class Mailbox:
         self.mails.append((envelope.rcpt_tos[0], str(message["Subject"]), text))
         return "250 OK"
 
-    async def link_to(self, address: str) -> str:
-        """The link in the first mail to an address, without the origin."""
+    async def text_to(self, address: str) -> str:
+        """The first mail to an address, once it has come."""
 
         async def found() -> str | None:
             return next((text for to, _, text in self.mails if to == address), None)
 
-        link = re.search(r"http://localhost(/console/\S+)", await eventually(found))
+        return await eventually(found)
+
+    async def link_to(self, address: str) -> str:
+        """The link in the first mail to an address, without the origin."""
+        link = re.search(r"http://localhost(/console/\S+)", await self.text_to(address))
         assert link is not None
         return link[1]
 

@@ -26,7 +26,9 @@ async def _invite(client: ConsoleClient, email: str, role: str = "member") -> st
 
 async def _role_of(deployment: Deployment, client: ConsoleClient, user_id: object) -> str | None:
     found: str | None = await deployment.db.fetchval(
-        "SELECT role::text FROM memberships WHERE account_id = $1 AND user_id = $2", client.account_id, user_id
+        "SELECT role::text FROM memberships WHERE account_id = $1 AND user_id = $2",
+        client.account_id,
+        user_id,
     )
     return found
 

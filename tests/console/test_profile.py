@@ -84,18 +84,11 @@ async def test_an_address_is_changed_by_a_link_to_the_new_one(make_deployment: M
             assert (await anywhere.get(link)).status_code == 404
             assert (await client.get("/profile")).status_code == 200
         assert (await _user(deployment, made.user)).email == new
-        assert await deployment.db.fetchval("SELECT email FROM accounts WHERE id = $1", made.account.id) == new
+        assert (
+            await deployment.db.fetchval("SELECT email FROM accounts WHERE id = $1", made.account.id) == new
+        )
         assert (await activity_of(deployment, made.account.id))[-1][0] == "auth.email_changed"
-        assert "tell the operator" in await _text_to(mailbox, made.user.email)
-
-
-async def _text_to(mailbox: object, address: str) -> str:
-    from tests.support import eventually
-
-    async def found() -> str | None:
-        return next((text for to, _, text in mailbox.mails if to == address), None)  # type: ignore[attr-defined]
-
-    return await eventually(found)
+        assert "tell the operator" in await mailbox.text_to(made.user.email)
 
 
 async def test_a_link_to_a_new_address_is_bound_to_the_user_as_it_was(console: Deployment) -> None:
@@ -242,7 +235,9 @@ async def test_the_second_step_is_set_up_used_and_turned_off(console: Deployment
                 "/console/sign-in", {"email": made.user.email, "password": PASSWORD}
             )
             assert response.headers["location"].startswith("/console/second-step")
-            response = await other.submit(response.headers["location"], {"code": codes[0]}, action="/console/second-step")
+            response = await other.submit(
+                response.headers["location"], {"code": codes[0]}, action="/console/second-step"
+            )
             assert response.status_code == 303
         assert "9 recovery codes left" in await client.page("/profile/security")
         wrong = await client.submit("/profile/totp/off", {"current_password": "no"})
@@ -347,8 +342,14 @@ async def test_what_a_browser_calls_itself_is_text(console: Deployment) -> None:
 @pytest.mark.parametrize(
     ("agent", "name"),
     [
-        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36 Edg/140.0", "Edge on Windows"),
-        ("Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Mobile Safari/604.1", "Safari on iPhone"),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36 Edg/140.0",
+            "Edge on Windows",
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Mobile Safari/604.1",
+            "Safari on iPhone",
+        ),
         ("Mozilla/5.0 (Linux; Android 16) Chrome/140.0 Mobile Safari/537.36", "Chrome on Android"),
         ("curl/8.0", "curl/8.0"),
         ("", "Unknown browser"),
@@ -388,8 +389,13 @@ async def test_ones_data_is_one_json_document_without_secrets(
         token = client.person.token
     data = json.loads(response.content)
     assert data["profile"]["email"] == made.user.email
-    assert {each["account_id"] for each in data["memberships"]} == {str(made.account.id), str(team.account_id)}
-    assert [account["id"] for account in data["accounts"]] == [str(made.account.id)], "the team's is the team's"
+    assert {each["account_id"] for each in data["memberships"]} == {
+        str(made.account.id),
+        str(team.account_id),
+    }
+    assert [account["id"] for account in data["accounts"]] == [str(made.account.id)], (
+        "the team's is the team's"
+    )
     account = data["accounts"][0]
     assert [key["name"] for key in account["keys"]] == ["Mine"]
     prompts = [generation["inputs"]["prompt"] for generation in account["generations"]]
@@ -434,9 +440,7 @@ async def test_a_deleted_user_is_gone_with_the_personal_account_and_leaves_other
         assert response.status_code == 303
         assert response.headers["location"] == "/console/sign-in?region=us"
         assert (await client.get("/metrics")).status_code == 303
-        refused = await client.submit(
-            "/console/sign-in", {"email": made.user.email, "password": PASSWORD}
-        )
+        refused = await client.submit("/console/sign-in", {"email": made.user.email, "password": PASSWORD})
         assert refused.status_code == 422
     assert not await _opens(console, other)
     assert await user_store.get(console.db, made.user.id) is None

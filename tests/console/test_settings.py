@@ -12,8 +12,8 @@ from tests.console.people import EVIL, signed_in, signed_up
 from tests.console.support import ConsoleClient, activity_of, make_person
 from tests.support import Deployment, make_account
 
-from babysea_server.accounts.naming import SlugTakenError, check_slug, rename
 from babysea_server.accounts.activity import OPERATOR
+from babysea_server.accounts.naming import SlugTakenError, check_slug, rename
 from babysea_server.accounts.pictures import EDGE, PictureRefusedError, square_png
 from babysea_server.ledger.verify import verify
 
@@ -77,9 +77,7 @@ async def test_a_slug_that_another_account_has_is_refused(
     assert response.status_code == 422
     assert "Another account of this region" in response.text
     with pytest.raises(SlugTakenError):
-        await rename(
-            console.db, client.account_id, name="x", slug=other.person.slug, actor=OPERATOR
-        )
+        await rename(console.db, client.account_id, name="x", slug=other.person.slug, actor=OPERATOR)
     assert await activity_of(console, client.account_id) == []
 
 
@@ -109,9 +107,7 @@ async def _upload(client: ConsoleClient, content: bytes, name: str = "x.png") ->
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF"])
-async def test_a_picture_is_drawn_anew_as_a_square_png(
-    console_client: ConsoleClientOf, format: str
-) -> None:
+async def test_a_picture_is_drawn_anew_as_a_square_png(console_client: ConsoleClientOf, format: str) -> None:
     client = await console_client()
     assert (await client.get("/picture")).status_code == 404
     assert await _upload(client, _picture(format)) == 303
@@ -145,7 +141,12 @@ def _bomb() -> bytes:
         return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
 
     head = (20_000).to_bytes(4) * 2 + bytes([1, 0, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(2000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(bytes(2000)))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ Environment = Mapping[str, str | None]
 PATIENCE_S = 60.0
 ROWS = 40
 
+_END = b"\x1b]0;end\x07"  # the title of a window
+
 
 @dataclass(frozen=True)
 class Result:
@@ -164,10 +166,10 @@ class Program:
 
         async def end() -> None:
             code = await self._answer()
-            os.write(side, b"\x1b[0m")  # comes after all that the command wrote
+            os.write(side, _END)  # comes after all that the command wrote
 
             async def drained() -> bool:
-                return terminal.raw.endswith(b"\x1b[0m")
+                return terminal.raw.endswith(_END)
 
             await eventually(drained)
             terminal.code.set_result(code)

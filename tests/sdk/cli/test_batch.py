@@ -108,7 +108,7 @@ async def test_none_that_succeeds_is_a_failure(babysea: Program, customer: Custo
 
 async def test_a_run_that_was_killed_buys_nothing_twice(babysea: Program, customer: Customer) -> None:
     """Killed with rows that are done, rows in flight, and rows that were not begun."""
-    slow = [f"row {number} [sandbox:slow:2]" for number in range(2)]
+    slow = [f"row {number} [sandbox:slow:4]" for number in range(2)]
     name = table(babysea, "\n".join(["prompt", "row a", "row b", *slow, "row c", "row d"]) + "\n")
     order = ("batch", name, "-o", "out", "-m", "sandbox/image", "-c", "2", "--json")
 
@@ -264,7 +264,7 @@ async def test_a_folder_belongs_to_one_account(babysea: Program, customer: Custo
 
 
 async def test_ctrl_c_begins_nothing_new_and_a_second_leaves(babysea: Program, customer: Customer) -> None:
-    rows = "".join(f"row {number} [sandbox:slow:2]\n" for number in range(4))
+    rows = "".join(f"row {number} [sandbox:slow:3]\n" for number in range(4))
     order = ("batch", table(babysea, "prompt\n" + rows), "-o", "out", "-m", "sandbox/image", "-c", "2")
 
     async def begun() -> bool:
@@ -294,7 +294,7 @@ async def test_ctrl_c_begins_nothing_new_and_a_second_leaves(babysea: Program, c
 
 
 async def test_the_bar_shows_how_far_it_is(babysea: Program, customer: Customer) -> None:
-    name = table(babysea, "prompt\na fox\nx [sandbox:slow:2]\n")
+    name = table(babysea, "prompt\na fox\nx [sandbox:slow:3]\n")
     async with babysea.terminal("batch", name, "-o", "out", "-m", "sandbox/image", columns=40) as terminal:
         await terminal.shows("1/2")
         assert await terminal.ended() == 0

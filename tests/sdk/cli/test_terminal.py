@@ -24,7 +24,7 @@ async def running(terminal: Terminal) -> None:
 
 
 async def test_progress_shows_status_provider_time_and_cost(babysea: Program) -> None:
-    async with babysea.terminal("image", "sandbox/image", "x [sandbox:slow:1]", "-o", "x.png") as terminal:
+    async with babysea.terminal("image", "sandbox/image", "x [sandbox:slow:3]", "-o", "x.png") as terminal:
         await running(terminal)
         await terminal.shows("s, 0.")
         assert "credit" in terminal.text.split("processing")[1]
@@ -68,7 +68,7 @@ async def test_ctrl_c_offers_to_leave_it_running(babysea: Program, live: Live) -
 
 
 async def test_ctrl_c_offers_to_wait_on(babysea: Program, live: Live) -> None:
-    async with babysea.terminal("image", "sandbox/image", "x [sandbox:slow:2]", "-o", "x.png") as terminal:
+    async with babysea.terminal("image", "sandbox/image", "x [sandbox:slow:3]", "-o", "x.png") as terminal:
         await running(terminal)
         terminal.interrupt()
         await terminal.shows("[c/k/w]?")
@@ -108,7 +108,7 @@ async def test_ctrl_c_without_a_terminal_asks_nobody(babysea: Program, live: Liv
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("image", "sandbox/image", "a very long story of a red fox [sandbox:slow:1]", "-o", "fox.png"),
+        ("image", "sandbox/image", "a very long story of a red fox [sandbox:slow:3]", "-o", "fox.png"),
         ("models", "sandbox"),
         ("models", "show", "sandbox/video"),
         ("get", "nothing"),

@@ -4,6 +4,7 @@ Reads one JSON object a line (`arguments`, `environment`, `folder`, and either `
 `stderr`) and answers with two lines: the command's process id, and its exit code.
 """
 
+import io
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ from babysea.cli import app, main
 
 def import_all() -> None:
     """What is imported only when it is needed, which is always."""
-    with tempfile.TemporaryDirectory() as home, open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+    with tempfile.TemporaryDirectory() as home, redirect_stdout(io.StringIO()):
         os.environ["HOME"] = home
         app.run(["profiles", "--json"])
     with (

@@ -181,12 +181,12 @@ def usage(
             "balance": in_credits(found.usage_credit_balance),
             "days": found.usage_period_days,
             "generations": found.usage_total_generations,
-            "cost": in_credits(found.usage_total_estimated_cost),
+            "provider cost": in_credits(found.usage_total_estimated_cost),
             "requests": f"{found.usage_total_requests}, {found.usage_total_success} of them successful",
         }
     )
     if found.usage_providers:
-        output.line("")
+        output.gap()
         output.table(
             [
                 {

@@ -84,7 +84,7 @@ def summarize(output: Output, total: int, skipped: int, results: Sequence[Result
         }
     )
     if failed:
-        output.line("")
+        output.gap()
         output.table(
             [
                 {"line": result.row.line, "name": result.row.name, "error": sentence(result.error)}

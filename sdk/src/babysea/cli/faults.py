@@ -85,8 +85,10 @@ def hint_for(error: BabySeaError) -> str:
     hint = _BY_CODE.get(error.code or "") or next(
         (text for kind, text in _BY_CLASS if isinstance(error, kind)), ""
     )
-    if isinstance(error, GenerationFailedError) and NOT_CHARGED not in hint:
-        hint = f"{NOT_CHARGED} {hint}"
+    if isinstance(error, GenerationFailedError | GenerationCanceledError):
+        hint = hint.replace(NOT_CHARGED, "").strip()
+        if NOT_CHARGED not in error.message:
+            hint = f"{NOT_CHARGED} {hint}".strip()
     return hint.replace(" ID`", f" {error.generation_id}`") if error.generation_id else hint
 
 

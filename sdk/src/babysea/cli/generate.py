@@ -24,7 +24,7 @@ from babysea import (
 from babysea.cli import catalog, fields, pictures
 from babysea.cli.completion import image_model, video_model
 from babysea.cli.faults import FAILED, INTERRUPTED, CommandError, later
-from babysea.cli.output import in_credits, seconds
+from babysea.cli.output import in_credits
 from babysea.cli.saving import Target, target, with_format
 from babysea.cli.session import Session, command
 from babysea.cli.watching import Watch, outcome
@@ -209,11 +209,11 @@ def _estimated(session: Session, client: BabySea, model: str, given: dict[str, A
     except PermissionDeniedError:
         session.output.say("No estimate: the key may not read prices.")
         return None
-    length = f", {seconds(estimate.duration_seconds)}" if estimate.duration_seconds is not None else ""
+    length = f", {estimate.duration_seconds} s" if estimate.duration_seconds is not None else ""
     size = f", {estimate.resolution}" if estimate.resolution is not None else ""
     session.output.say(
         f"{model}{length}{size}: {in_credits(estimate.cost_total_consumed)} "
-        f"of {in_credits(estimate.credit_balance)}"
+        f"(balance {in_credits(estimate.credit_balance)})"
     )
     return estimate
 

@@ -8,7 +8,7 @@ from babysea import LibraryModel
 from babysea.cli import catalog
 from babysea.cli.completion import any_model
 from babysea.cli.faults import CommandError
-from babysea.cli.output import in_credits, seconds, short
+from babysea.cli.output import in_credits, short
 from babysea.cli.session import Session, command
 
 ModelArgument = Annotated[
@@ -74,7 +74,9 @@ def _show(session: Session, model: LibraryModel) -> None:
         "prompt": "yes" if schema.generation_prompt else None,
         "ratio": schema.generation_ratio or None,
         "output_format": schema.generation_output_format or None,
-        "output_number": f"1 to {schema.generation_output_number}",
+        "output_number": f"1 to {schema.generation_output_number}"
+        if schema.generation_output_number > 1
+        else "1",
         "input_file": "URLs" if schema.generation_input_file else None,
         "duration": schema.generation_duration and f"{', '.join(map(str, schema.generation_duration))} s",
         "resolution": schema.generation_resolution,
@@ -108,7 +110,7 @@ def estimate(
         return
     row: dict[str, Any] = {"model": found.model_identifier, "count": found.assets_count}
     if found.duration_seconds is not None:
-        row["duration"] = seconds(found.duration_seconds)
+        row["duration"] = f"{found.duration_seconds} s"
     if found.resolution is not None:
         row["resolution"] = found.resolution
     session.output.record(

@@ -6,8 +6,10 @@ Nothing is coloured or drawn where no terminal is.
 
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -62,7 +64,15 @@ class Output:
 
     def record(self, row: Row) -> None:
         """One thing for people: a line for each of its names."""
-        _write_records([row])
+        _write_records([row], self._width)
+
+    def gap(self) -> None:
+        """An empty line between results."""
+        sys.stdout.write("\n")
+
+    @property
+    def _width(self) -> int:
+        return self.out.width if self.out.is_terminal else _ANY_WIDTH
 
     def table(self, rows: Sequence[Row], *, none: str) -> None:
         """Several things for people: a table where one fits, else lines that can be searched and copied."""
@@ -77,7 +87,7 @@ class Output:
             table.add_row(*(Text(cell(value), no_wrap=True) for value in row.values()))
         options = self.out.options.update(width=_ANY_WIDTH)
         if Measurement.get(self.out, options, table).maximum > self.out.width:
-            _write_records(rows)
+            _write_records(rows, self._width)
         else:
             self.out.print(table)
 
@@ -95,9 +105,19 @@ def _write_columns(rows: Sequence[Row]) -> None:
         sys.stdout.write(text.rstrip() + "\n")
 
 
-def _write_records(rows: Sequence[Row]) -> None:
-    width = max(len(name) for row in rows for name in row)
-    blocks = ["".join(f"{name.ljust(width)}  {cell(value)}\n" for name, value in row.items()) for row in rows]
+def _write_records(rows: Sequence[Row], width: int) -> None:
+    """Lines are broken between words only: what has none, such as an id, stays in one piece for copying."""
+    indent = max(len(name) for row in rows for name in row) + 2
+    room = max(1, width - indent)
+    blocks = []
+    for row in rows:
+        lines = []
+        for name, value in row.items():
+            parts = textwrap.wrap(cell(value), room, break_long_words=False, break_on_hyphens=False)
+            lines += [
+                f"{head.ljust(indent)}{part}\n" for head, part in zip_longest([name], parts, fillvalue="")
+            ]
+        blocks.append("".join(lines))
     sys.stdout.write("\n".join(blocks))
 
 

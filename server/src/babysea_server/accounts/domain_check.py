@@ -88,7 +88,8 @@ class DomainCheck:
 def _address(text: str) -> tuple[str, int]:
     host, port = text, str(_PORT)
     if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
+        host, bracket, rest = text[1:].partition("]")
+        host = host if bracket else text
         port = rest.removeprefix(":") or port
     elif text.count(":") == 1:
         host, _, port = text.partition(":")

@@ -137,7 +137,7 @@ _CLAIM = f"""
 UPDATE custom_domains SET checked_at = now() WHERE id IN (
     SELECT id FROM custom_domains
     WHERE (checked_at IS NULL
-           OR checked_at <= now() - make_interval(secs => CASE state WHEN 'active' THEN $1 ELSE $2 END))
+           OR checked_at <= now() - make_interval(secs => CASE state WHEN 'active' THEN $1::float8 ELSE $2 END))
       AND (state = 'active' OR greatest(created_at, verified_at) > now() - make_interval(secs => $3))
     ORDER BY checked_at NULLS FIRST LIMIT $4 FOR UPDATE SKIP LOCKED
 ) RETURNING {_COLUMNS}

@@ -190,6 +190,6 @@ class DomainJob:
             if not await store.note_lost(connection, domain.id, after_s=LOST_AFTER_S):
                 return
             name = shown_hostname(domain.hostname)
-            text = f"The domain {name} no longer leads to {self._site.target}; requests to it are not answered any more."
+            text = f"The domain {name} no longer leads to {self._site.target}; requests to it are refused."
             await notify(connection, domain.account_id, LOST, text, {"hostname": domain.hostname})
             await activity.record(connection, domain.account_id, SYSTEM, "domain.lost", text)

@@ -196,7 +196,7 @@ async def totp_sealed_otherwise(
     """Users with a secret in use that does not begin with `head`, by id from `after` on; they are locked."""
     rows = await connection.fetch(
         """SELECT id, totp_secret FROM users
-           WHERE id > $2 AND totp_secret IS NOT NULL AND substr(totp_secret, 1, length($1)) <> $1
+           WHERE id > $2 AND totp_secret IS NOT NULL AND substr(totp_secret, 1, length($1::bytea)) <> $1::bytea
            ORDER BY id LIMIT $3 FOR NO KEY UPDATE""",
         head,
         after,

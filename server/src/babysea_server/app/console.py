@@ -105,7 +105,7 @@ def _region(
         rankings=api.rankings,
         provider_health=api.provider_health,
         webhook_secrets=SecretBox(shared.master_key),
-        secrets=SecretBox(keys.sealing),
+        secrets=SecretBox(shared.master_key),
         keys=keys,
         sessions=Sessions(api.db),
         passwords=passwords,

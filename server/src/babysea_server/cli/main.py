@@ -25,6 +25,7 @@ from babysea_server.cli.common import (
     read_settings,
     show,
 )
+from babysea_server.cli.domains import domains_app
 from babysea_server.cli.keys import keys_app
 from babysea_server.cli.ledger import credits_app, ledger_app
 from babysea_server.cli.providers import providers_app
@@ -56,6 +57,7 @@ app.add_typer(routing_app, name="routing")
 app.add_typer(webhooks_app, name="webhooks")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(notices_app, name="notices")
+app.add_typer(domains_app, name="domains")
 app.add_typer(secrets_app, name="secrets")
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]

@@ -24,6 +24,7 @@ from babysea_server.cli.common import (
     region_database,
     show,
 )
+from babysea_server.console.resealing import reseal_second_steps
 from babysea_server.master_key import load_master_key
 from babysea_server.settings import Settings, SettingsError
 from babysea_server.webhooks.endpoints import reseal

@@ -216,7 +216,9 @@ def narrower(provider: ProviderModel) -> Sequence[str]:
     """Where a provider takes less than the model: a few words for each input."""
     if not provider.partial:
         return ()
-    return [f"{label_of(name)}: {_limit(limit)}" for name, limit in provider.limits.items() if limit is not True]
+    return [
+        f"{label_of(name)}: {_limit(limit)}" for name, limit in provider.limits.items() if limit is not True
+    ]
 
 
 def _limit(limit: Any) -> str:

@@ -28,7 +28,6 @@ from babysea_server.routing.rankings import Rankings
 from babysea_server.settings import Settings
 from babysea_server.webhooks.secrets import SecretBox
 
-_SEALING = b"babysea/console/secrets/v1"
 _FORMS = b"babysea/console/forms/v1"
 _ADDRESSES = b"babysea/console/addresses/v1"
 
@@ -37,7 +36,6 @@ _ADDRESSES = b"babysea/console/addresses/v1"
 class Keys:
     """What is derived from the master key for the console alone."""
 
-    sealing: bytes = field(repr=False)
     forms: bytes = field(repr=False)
     addresses: bytes = field(repr=False)
 
@@ -48,7 +46,7 @@ class Keys:
         def derived(purpose: bytes) -> bytes:
             return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(master_key)
 
-        return cls(derived(_SEALING), derived(_FORMS), derived(_ADDRESSES))
+        return cls(derived(_FORMS), derived(_ADDRESSES))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from babysea_server.console.forms import Form
 from babysea_server.console.region import ConsoleRegion
 from babysea_server.db.pool import Database
 from babysea_server.kit.clock import Clock
+from babysea_server.webhooks.secrets import SealedSecretError
 
 if TYPE_CHECKING:
     from babysea_server.console.security import Cookies
@@ -263,4 +264,7 @@ class PageRequest(_Asked):
         sealed = flash.pop(_REVEALED, {})
         if sealed:
             await self.region.sessions.set_flash(self.signed_in.session, flash or None)
-        return {name: self.region.secrets.open(bytes.fromhex(value)) for name, value in sealed.items()}
+        try:
+            return {name: self.region.secrets.open(bytes.fromhex(value)) for name, value in sealed.items()}
+        except SealedSecretError:  # the master key was replaced in this moment
+            return {}

@@ -27,20 +27,23 @@ async def export(name: str, columns: Sequence[str], pages: AsyncIterator[Sequenc
         columns: members of each row, in the order of the file.
         pages: rows, some at a time; the first ones are read before the answer begins, so that a fault is told.
     """
-    first = await anext(pages, ())
+    first = await anext(pages, None)
     is_csv = name.endswith(".csv")
-    body = (_csv if is_csv else _json)(columns, first, pages)
+    body = (_csv if is_csv else _json)(columns, _all(first or (), pages))
     headers = {"content-disposition": f'attachment; filename="{name}"', "cache-control": "no-store"}
     return StreamingResponse(body, headers=headers, media_type="text/csv" if is_csv else "application/json")
 
 
-async def _csv(
-    columns: Sequence[str], rows: Sequence[Row], rest: AsyncIterator[Sequence[Row]]
-) -> AsyncIterator[bytes]:
+async def _all(first: Sequence[Row], rest: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:
+    yield first
+    async for rows in rest:
+        yield rows
+
+
+async def _csv(columns: Sequence[str], pages: AsyncIterator[Sequence[Row]]) -> AsyncIterator[bytes]:
     yield _lines([columns])
-    while rows:
+    async for rows in pages:
         yield _lines([[_cell(row[name]) for name in columns] for row in rows])
-        rows = await anext(rest, ())
 
 
 def _lines(rows: Sequence[Sequence[Any]]) -> bytes:
@@ -56,13 +59,10 @@ def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-async def _json(
-    columns: Sequence[str], rows: Sequence[Row], rest: AsyncIterator[Sequence[Row]]
-) -> AsyncIterator[bytes]:
+async def _json(columns: Sequence[str], pages: AsyncIterator[Sequence[Row]]) -> AsyncIterator[bytes]:
     before = b"["
-    while rows:
+    async for rows in pages:
         for row in rows:
             yield before + b"\n" + json.dumps({name: row[name] for name in columns})
             before = b","
-        rows = await anext(rest, ())
     yield b"[]\n" if before == b"[" else b"\n]\n"

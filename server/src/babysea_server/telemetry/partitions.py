@@ -24,7 +24,7 @@ class Retention:
         self._keep_days = keep_days
 
     async def run(self) -> None:
-        """Make the next days' partitions, condense and delete old roll-ups in small steps, drop the days that are over."""
+        """Make the next days' partitions, delete and condense old roll-ups in small steps, drop days that are over."""
         for ahead in range(_AHEAD_DAYS + 1):
             await store.make_day(self._db, ahead=ahead)
         while await store.forget_usage(self._db):

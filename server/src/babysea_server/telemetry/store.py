@@ -108,3 +108,69 @@ _CONDENSE = (
 async def condense_usage(db: Database, *, limit: int = 5000) -> int:
     """Condense old hours of the roll-ups into their days, at most `limit` rows of each; returns how many went."""
     return sum([await db.fetchval(statement, limit) for statement in _CONDENSE])
+
+
+#: Rows that one reading of the queues looks at, of each kind: it costs the same however long they are.
+QUEUE_READ_MAX = 20_000
+
+_QUEUES = f"""
+WITH due AS (
+    SELECT due_at FROM generations
+    WHERE status IN ('pending', 'processing') AND worker_id IS NULL AND due_at <= now()
+    ORDER BY due_at LIMIT {QUEUE_READ_MAX}
+), leased AS (
+    SELECT FROM generations WHERE worker_id IS NOT NULL LIMIT {QUEUE_READ_MAX}
+), overdue AS (
+    SELECT FROM generations
+    WHERE status IN ('pending', 'processing') AND expires_at < now() LIMIT {QUEUE_READ_MAX}
+), webhooks AS (  -- by endpoint in their index, so what is due among them is not known beforehand
+    SELECT due_at FROM webhook_deliveries
+    WHERE state = 'pending' AND worker_id IS NULL AND due_at < 'infinity' LIMIT {QUEUE_READ_MAX}
+), webhooks_leased AS (
+    SELECT FROM webhook_deliveries WHERE worker_id IS NOT NULL LIMIT {QUEUE_READ_MAX}
+)
+SELECT (SELECT count(*) FROM due) AS generations_due,
+       (SELECT count(*) FROM leased) AS generations_leased,
+       (SELECT count(*) FROM overdue) AS generations_overdue,
+       coalesce((SELECT extract(epoch FROM now() - min(due_at)) FROM due), 0)::float8 AS generations_age_s,
+       (SELECT count(*) FROM webhooks WHERE due_at <= now()) AS webhooks_due,
+       (SELECT count(*) FROM webhooks_leased) AS webhooks_leased,
+       coalesce((SELECT extract(epoch FROM now() - min(due_at)) FROM webhooks WHERE due_at <= now()), 0)::float8
+           AS webhooks_age_s
+"""
+
+
+async def queues(db: Database) -> Any:
+    """How much waits, is under way and is too late, of generations and of deliveries, and since when."""
+    return await db.fetchrow(_QUEUES)
+
+
+async def ledger_end(db: Database) -> int:
+    """The id of the ledger's last row; 0 without any."""
+    end: int = await db.fetchval("SELECT coalesce(max(id), 0) FROM ledger")
+    return end
+
+
+#: Ids are given out before they are committed, so a smaller one may come later: read on only up to the first row
+#: that is younger than any transaction lives.
+_LEDGER_AFTER = """
+WITH next AS MATERIALIZED (
+    SELECT id, kind, amount, created_at < now() - make_interval(secs => $2) AS certain
+    FROM ledger WHERE id > $1 ORDER BY id LIMIT $3
+), bound AS (
+    SELECT coalesce(min(id) FILTER (WHERE NOT certain) - 1, max(id), $1) AS read_to FROM next
+)
+SELECT bound.read_to, kind::text AS kind, count(id) AS rows, sum(amount)::bigint AS amount
+FROM bound LEFT JOIN next ON next.id <= bound.read_to GROUP BY 1, 2
+"""
+
+
+async def ledger_after(
+    db: Database, read_to: int, *, certain_after_s: float = 60.0, limit: int = 50_000
+) -> list[Any]:
+    """The next rows of the ledger by kind, at most `limit`, with their sum and where the reading ended.
+
+    Args:
+        certain_after_s: rows younger than that are left for later.
+    """
+    return await db.fetch(_LEDGER_AFTER, read_to, certain_after_s, limit)

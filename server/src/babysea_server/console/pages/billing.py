@@ -31,8 +31,10 @@ _COLUMNS = (
 #: Where the payment service has people pay and manage payments.
 _PAYING = ("https://checkout.stripe.com", "https://billing.stripe.com")
 #: Currencies whose smallest unit is not a hundredth (Stripe's reference, "Supported currencies").
-_WHOLE = frozenset("bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split())
-_THOUSANDTHS = frozenset("bhd jod kwd omr tnd".split())
+_WHOLE = frozenset(
+    ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"]
+)
+_THOUSANDTHS = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
 _STATUS_TONES = {
     "active": "good",
     "trialing": "info",

@@ -7,7 +7,7 @@ from uuid import UUID
 from starlette.responses import Response
 
 from babysea_server.accounts.roles import Action
-from babysea_server.console import charts, credits_store
+from babysea_server.console import charts, credits_store, templating
 from babysea_server.console.charts import Series
 from babysea_server.console.credits_store import Entry
 from babysea_server.console.listing import Column, Listing, Page
@@ -17,7 +17,6 @@ from babysea_server.console.pages.metrics import chosen_period, period_choices, 
 from babysea_server.console.request import PageRequest
 from babysea_server.console.routes import Route
 from babysea_server.console.row_export import EXPORT_MAX, EXPORT_STEP, export
-from babysea_server.console.templating import credits
 from babysea_server.kit import money
 from babysea_server.kit.clock import rfc3339
 
@@ -120,7 +119,7 @@ async def _chart(page: PageRequest, span: Span) -> Any:
         time_labels(span),
         [Series("Balance", balances)],
         description="The balance at the end of each time. The figures are in the table below.",
-        format=lambda micro: credits(int(micro), 2),
+        format=lambda micro: templating.credits(int(micro), 2),
         area=True,
     )
 

@@ -9,12 +9,11 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from babysea_server.accounts.roles import Action
-from babysea_server.console import charts, metrics_store
+from babysea_server.console import charts, metrics_store, templating
 from babysea_server.console.charts import Series
 from babysea_server.console.metrics_store import Span
 from babysea_server.console.request import PageRequest
 from babysea_server.console.routes import Route
-from babysea_server.console.templating import credits
 from babysea_server.routing.statistics import Counts
 
 PERIODS = (("24h", "24 hours"), ("7d", "7 days"), ("30d", "30 days"), ("90d", "90 days"))
@@ -186,8 +185,12 @@ def _charts(
     return {
         "generations": charts.bars("Generations by status", labels, statuses),
         "requests": charts.bars("API calls by status", labels, classes),
-        "latency": charts.lines("Latency of API calls", labels, quantiles, format=duration),
-        "charged": charts.bars("Credits charged", labels, spent, format=lambda micro: credits(int(micro), 2)),
+        "latency": charts.lines(
+            "Latency of API calls", labels, quantiles, format=lambda value: duration(value) if value else "0"
+        ),
+        "charged": charts.bars(
+            "Credits charged", labels, spent, format=lambda micro: templating.credits(int(micro), 2)
+        ),
     }
 
 

@@ -1,5 +1,6 @@
 """Models: the catalog as a list, and of each model its inputs, prices, examples, and where it would run now."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,6 @@ from babysea_server.console.region import ConsoleRegion
 from babysea_server.console.request import PageRequest
 from babysea_server.console.routes import Route
 from babysea_server.console.snippets import snippets
-from babysea_server.kit.json import dumps
 from babysea_server.routing.explain import Evidence, Explanation, explain
 from babysea_server.routing.job import read_records
 from babysea_server.routing.ranking import DECAYED, figures
@@ -130,7 +130,9 @@ async def _list(page: PageRequest) -> Response:
         if any(each.id in row.model.provider_ids for row in rows)
     ]
     found = sorted(
-        (row for row in rows if _is_wanted(row, listing)), key=_SORTS[listing.sort], reverse=listing.descending
+        (row for row in rows if _is_wanted(row, listing)),
+        key=_SORTS[listing.sort],
+        reverse=listing.descending,
     )
     shown = found[listing.offset : listing.offset + listing.size + 1]
     return await page.render(
@@ -179,7 +181,7 @@ async def _detail(page: PageRequest) -> Response:
         names=names,
         narrower={name: narrower(provider) for name, provider in model.providers.items()},
         examples=snippets(model, example_body(model), page.api_origin),
-        schema=_pretty(body_schema(model)),
+        schema=json.dumps(body_schema(model), indent=2, ensure_ascii=False),
     )
 
 
@@ -199,7 +201,3 @@ async def explained(region: ConsoleRegion, model: Model) -> Explanation:
         ),
         region.registry.available,
     )
-
-
-def _pretty(schema: Mapping[str, Any]) -> str:
-    return dumps(schema).decode()

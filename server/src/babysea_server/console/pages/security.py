@@ -229,7 +229,7 @@ async def _sessions(page: PageRequest) -> Response:
         result=Page.of(rows, listing, total),
         columns=_SESSION_COLUMNS,
         browser_name=browser_name,
-        here=page.signed_in.session.id,
+        this_session=page.signed_in.session.id,
     )
 
 

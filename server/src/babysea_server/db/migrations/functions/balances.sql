@@ -11,19 +11,19 @@ DECLARE
     low      bigint := (SELECT min(id) FROM ledger WHERE account_id = p_account);  -- what is before it is not after the moment
     high     bigint;   -- it and all later ones are after it
     middle   bigint;
-    found    record;
+    first    record;
 BEGIN
     FOREACH moment IN ARRAY p_moments LOOP
         high := last_id + 1;
         WHILE low < high LOOP
             middle := low + (high - low) / 2;
             -- The first row of this account from the middle on: ids of other accounts lie between.
-            SELECT id, created_at INTO found FROM ledger
+            SELECT id, created_at INTO first FROM ledger
             WHERE account_id = p_account AND id >= middle AND id < high ORDER BY id LIMIT 1;
-            IF NOT FOUND OR found.created_at > moment THEN
+            IF NOT FOUND OR first.created_at > moment THEN
                 high := middle;
             ELSE
-                low := found.id + 1;
+                low := first.id + 1;
             END IF;
         END LOOP;
         balances := balances || coalesce((

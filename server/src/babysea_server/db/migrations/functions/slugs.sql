@@ -4,7 +4,7 @@
 
 CREATE OR REPLACE FUNCTION slug_of_v1(p_name text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT coalesce(nullif(btrim(left(btrim(
-        regexp_replace(lower(normalize(p_name, NFKD)), '[^a-z0-9]+', '-', 'g'), '-'), 40), '-'), ''), 'account')
+        regexp_replace(regexp_replace(lower(normalize(p_name, NFKD)), '[\u0300-\u036f]', '', 'g'), '[^a-z0-9]+', '-', 'g'), '-'), 40), '-'), ''), 'account')
 $$;
 
 -- Whoever inserts an account without one (a command, an import) gets one that nobody else takes at the same time.
