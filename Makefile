@@ -47,7 +47,7 @@ bench: $(STAMP)  ## measure and print the table of docs/performance.md
 	@$(BIN)/python -m bench $(ARGS)
 
 lock: $(STAMP)  ## renew requirements.lock from the pyproject files
-	$(BIN)/uv pip compile server/pyproject.toml sdk/pyproject.toml --group pyproject.toml:dev \
+	$(BIN)/uv pip compile server/pyproject.toml sdk/pyproject.toml --all-extras --group pyproject.toml:dev \
 	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --quiet $(ARGS) -o requirements.lock
 

@@ -76,7 +76,7 @@ async def test_a_key_is_rotated_by_keyboard_alone(console_page: OpenConsole) -> 
     await tab.keyboard.press("Enter")
     await expect(dialog.get_by_text("The old key works until")).to_be_visible()
     await tab.keyboard.press("Escape")
-    await expect(tab.get_by_text("Rotated", exact=True)).to_be_visible()
+    await expect(tab.locator(".badge", has_text="Rotated")).to_be_visible()
 
 
 async def test_keys_are_created_and_revoked_without_scripts(console_page: OpenConsole) -> None:

@@ -24,9 +24,7 @@ from babysea_server.ledger import store as ledger
 from babysea_server.processes.listening import listening_socket
 from babysea_server.processes.serve import http_config
 
-SIZES = pytest.mark.parametrize(
-    ("width", "theme"), [(375, "light"), (375, "dark"), (1440, "light"), (1440, "dark")]
-)
+SIZES = pytest.mark.parametrize(("width", "theme"), [(375, "dark"), (1440, "light")])
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +123,7 @@ async def test_a_pack_is_bought_and_an_alert_added(
     await expect(tab.get_by_text("Enter an amount of credits")).to_be_visible()
     await tab.get_by_label("Warn below").fill("7.5")
     await tab.get_by_role("button", name="Add alert").click()
-    await expect(tab.get_by_text("$7.5", exact=True)).to_be_visible()
+    await expect(tab.get_by_text("$7.50", exact=True)).to_be_visible()
     await tab.get_by_title("Buy 10 credits").click()
     await tab.wait_for_url(f"{stripe.origin}/c/pay/*")
     known = await billing_store.customer(page.db, page.account_id)

@@ -1,7 +1,7 @@
 """A small OpenID Connect provider on a port of this machine: discovery, keys, authorization, tokens, userinfo.
 
-It knows nothing of our code but the clock. It checks what a provider must: the client, the redirect address, that a code is used once
-and by whom it was made for, and the proof of RFC 7636.
+It knows nothing of our code but the clock. It checks what a provider must: the client, the redirect address, that a
+code is used once and by whom it was made for, and the proof of RFC 7636.
 """
 
 import base64

@@ -46,7 +46,9 @@ class StripeEmulator:
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request: of the API, or of a customer's browser."""
         if request.path.startswith(("/c/pay/", "/p/session/")):
-            page = "<!doctype html><html lang=en><title>Pay</title><link rel=icon href=data:,><h1>Pay here</h1>"
+            page = (
+                "<!doctype html><html lang=en><title>Pay</title><link rel=icon href=data:,><h1>Pay here</h1>"
+            )
             return web.Response(text=page, content_type="text/html")
         parameters = _nested(await request.text() if request.method == "POST" else request.query_string)
         self.requests.append((request.method, request.path, parameters))

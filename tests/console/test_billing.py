@@ -565,12 +565,12 @@ async def test_alerts_are_added_and_removed(owner: ConsoleClient) -> None:
     for threshold in ("5", "$0.75", "12.5"):
         await owner.submit("/billing", {"threshold": threshold}, action="/billing/alerts")
     html = await owner.page("/billing")
-    assert [html.index(text) for text in ("$12.5<", "$5<", "$0.75<")] == sorted(
-        html.index(text) for text in ("$12.5<", "$5<", "$0.75<")
+    assert [html.index(text) for text in ("$12.50<", "$5.00<", "$0.75<")] == sorted(
+        html.index(text) for text in ("$12.50<", "$5.00<", "$0.75<")
     )
     removed = await owner.submit("/billing", {"threshold": "5000000"}, action="/billing/alerts/remove")
     assert "The alert below 5 credits was removed." in (await owner.follow(removed)).text
-    assert "$5<" not in await owner.page("/billing")
+    assert "$5.00<" not in await owner.page("/billing")
     actions = [action for action, _ in await activity_of(owner.deployment, owner.account_id)]
     assert actions == ["credit_alert.added"] * 3 + ["credit_alert.removed"]
 

@@ -47,11 +47,11 @@ async def test_every_row_tells_its_change_and_the_balance_after_it(console_clien
     failed = await generation(db, client.account_id, price=20_000, status="failed")
     html = await client.page("/credits")
     assert rows_of(html) == [
-        ("Refund", "+$0.02", "$0.97"),
-        ("Reserve", "−$0.02", "$0.95"),
-        ("Charge", "$0.03", "$0.97"),
-        ("Reserve", "−$0.03", "$0.97"),
-        ("Add", "+$1", "$1"),
+        ("Refund", "+$0.020", "$0.970"),
+        ("Reserve", "−$0.020", "$0.950"),
+        ("Charge", "$0.030", "$0.970"),
+        ("Reserve", "−$0.030", "$0.970"),
+        ("Add", "+$1.000", "$1.000"),
     ]
     for id in (done, failed):
         assert client.url(f"/generations/{id}") in html
@@ -86,7 +86,7 @@ async def test_pages_go_on_where_the_one_before_ended(console_client: ConsoleCli
     while (following := next_of(html)) is not None:
         html = await client.page(following)
         amounts += [row[1] for row in rows_of(html)]
-    expected = [f"+${number}" for number in range(1, 61)]
+    expected = [f"+${number}.000" for number in range(1, 61)]
     assert amounts == (expected if order else expected[::-1])
 
 

@@ -28,7 +28,7 @@ STATUS, USAGE = "GET /v1/status", "GET /v1/usage"
 
 def ids_in(html: str) -> list[str]:
     """The requests of a page, in its order."""
-    return re.findall(r"<code>(req_[0-9a-z]+)</code>", html)
+    return re.findall(r'data-request="(req_[0-9a-z]+)"', html)
 
 
 def next_of(html: str) -> str | None:

@@ -42,6 +42,7 @@ async def _deployed(databases: Databases, provider: Provider, **settings: Any) -
         async with databases.fresh() as dsn:
             shared = build_shared(deployment_settings(Path(folder), **chosen), JumpingClock())
             async with deployed(shared, dsn) as deployment:
+                provider.clock = shared.clock
                 yield deployment
 
 

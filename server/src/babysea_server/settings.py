@@ -247,6 +247,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     auth_failures_per_minute: Annotated[
         int, Meta(ge=1), _text("Invalid keys that one address may send in a minute.")
     ] = 30
+    metrics_port: Annotated[
+        int,
+        Meta(ge=0, le=65533),
+        _text(
+            "Port where an API tells its metrics and health; a worker takes the next one, a console alone the one "
+            "after that; 0: none does."
+        ),
+    ] = 0
+    metrics_host: Annotated[str, _text("Address that metrics and health are told at.")] = "127.0.0.1"
     request_log_days: Annotated[
         int, Meta(ge=1, le=3650), _text("How many days the request log is kept, beside today.")
     ] = 30

@@ -40,6 +40,8 @@ _SUBJECTS = {
     "credits.low_balance": "Your balance is low",
     "webhook.disabled": "A webhook endpoint was disabled",
     "auth.password_reset": "Reset your password",
+    "auth.email_change": "Confirm your new address",
+    "auth.email_changed": "Your address was changed",
     "account.invitation": "You are invited to an account",
 }
 _STARTTLS = {"required": True, "optional": None, "never": False}

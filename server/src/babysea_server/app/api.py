@@ -20,6 +20,8 @@ from babysea_server.app.registries import (
 )
 from babysea_server.app.selling import billing_of, domain_site, stripe_events
 from babysea_server.app.shared import Shared, openapi_documents, provider_health, together
+from babysea_server.app.surfaces import counted
+from babysea_server.app.telemetry import Telemetry
 from babysea_server.catalog.routes import CatalogRoutes
 from babysea_server.contract.firewall import Firewall, host_name
 from babysea_server.contract.gateway import Gateway
@@ -60,6 +62,8 @@ from babysea_server.routing.chain import Router
 from babysea_server.routing.rankings import Rankings
 from babysea_server.routing.routes import HealthRoutes
 from babysea_server.settings import Settings, SettingsError
+from babysea_server.telemetry.health import HealthApp
+from babysea_server.telemetry.metrics import ApiMetrics
 from babysea_server.telemetry.requests import RequestLog, address_key
 
 #: One for each kind of count, and one for the health of them.
@@ -69,7 +73,14 @@ _COUNTER_CONNECTIONS = 3
 class ApiRegion:
     """The API's side of one region."""
 
-    def __init__(self, shared: Shared, region: str, dsn: str, registries: RegistryFactory) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        region: str,
+        dsn: str,
+        registries: RegistryFactory,
+        metrics: ApiMetrics | None = None,
+    ) -> None:
         settings = shared.settings
         self.region = region
         self.catalog = shared.catalog
@@ -94,6 +105,7 @@ class ApiRegion:
             batch_max=settings.admission_batch,
             calls_max=settings.admission_calls,
             queue_max=settings.admission_queue,
+            observe=None if metrics is None else metrics.admission(region),
         )
         self.counters = _counters(settings, region, dsn)
         timeout_s = settings.counters_timeout_s
@@ -205,6 +217,13 @@ class ApiRegion:
         """Enter a request into the request log."""
         self.requests.record(request)
 
+    def show(self, telemetry: Telemetry, metrics: ApiMetrics) -> None:
+        """Have the figures told that are kept here, whenever somebody asks."""
+        for pool in (self.db, self.admission_db):
+            telemetry.show_pool(self.region, pool)
+        metrics.admission_waiting.labels(self.region).set_function(lambda: self.admissions.waiting)
+        metrics.log_lost.add(self.region, read=lambda: self.requests.lost)
+
     async def _balance(self, account_id: UUID) -> int:
         return await accounts.balance(self.db, account_id)
 
@@ -243,7 +262,16 @@ class Api:
         console_only: bool = False,
     ) -> None:
         settings = shared.settings
-        self.regions = {region: ApiRegion(shared, region, dsn, registries) for region, dsn in dsns.items()}
+        self.telemetry = Telemetry(
+            "console" if console_only else "api", settings, dsns, shared.clock, lambda: self.gateway.draining
+        )
+        self.metrics = ApiMetrics.build(self.telemetry.registry)
+        metrics = self.metrics if self.telemetry.counting else None
+        self.regions = {
+            region: ApiRegion(shared, region, dsn, registries, metrics) for region, dsn in dsns.items()
+        }
+        for region in self.regions.values():
+            region.show(self.telemetry, self.metrics)
         local = settings.default_region if settings.domain == "localhost" else None
         hosts = {
             host: region
@@ -263,6 +291,7 @@ class Api:
             },
             shared.clock,
             authenticate_on=self._authenticate,
+            observe=None if metrics is None else metrics.requests,
             deadline_seconds=settings.request_timeout_s,
         )
         region_hosts = RegionHosts(hosts, self._custom_host)
@@ -281,18 +310,23 @@ class Api:
     async def open(self) -> None:
         """Open every region."""
         await together(region.open() for region in self.regions.values())
+        await self.telemetry.open()
 
     async def close(self) -> None:
         """Close every region."""
         if self.console is not None:
             await self.console.close()
         await together(region.close() for region in self.regions.values())
+        await self.telemetry.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._proxies is not None and scope["type"] == "http":
             scope = self._proxies.resolve(scope)
         path: str = scope.get("path", "")
-        send = secured(scope, send)
+        send = counted(path, secured(scope, send), self.metrics)
+        if scope["type"] == "http" and path in HealthApp.PATHS and scope["method"] in ("GET", "HEAD"):
+            await self.telemetry.health(scope, receive, send)
+            return
         if self.console is not None and self.console.serves(scope):
             await self.console(scope, receive, send)
             return

@@ -22,6 +22,7 @@ from babysea_server.app.shared import (
     public_origin,
     together,
 )
+from babysea_server.app.telemetry import Telemetry
 from babysea_server.db.pool import Database
 from babysea_server.execution.periodic import every
 from babysea_server.execution.run import first
@@ -37,8 +38,11 @@ from babysea_server.routing.breaker import Breaker
 from babysea_server.routing.job import EVERY_S as RANKING_EVERY_S
 from babysea_server.routing.job import RankingJob
 from babysea_server.settings import Settings, SettingsError
+from babysea_server.telemetry.metrics import RunMetrics, WorkerMetrics
 from babysea_server.telemetry.partitions import EVERY_S as RETENTION_EVERY_S
 from babysea_server.telemetry.partitions import Retention
+from babysea_server.telemetry.state import EVERY_S as STATE_EVERY_S
+from babysea_server.telemetry.state import State
 from babysea_server.webhooks.body import Bodies
 from babysea_server.webhooks.deliverer import Deliverer, DelivererSettings
 from babysea_server.webhooks.retention import EVERY_S as WEBHOOK_RETENTION_EVERY_S
@@ -52,7 +56,15 @@ _log = structlog.get_logger(__name__)
 class WorkerRegion:
     """The worker's side of one region."""
 
-    def __init__(self, shared: Shared, region: str, dsn: str, registries: RegistryFactory) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        region: str,
+        dsn: str,
+        registries: RegistryFactory,
+        telemetry: Telemetry,
+        metrics: WorkerMetrics,
+    ) -> None:
         settings = shared.settings
         timeouts = {media: settings.attempt_timeout_s(media) for media in ("image", "video")}
         addresses = CallbackAddresses(shared.master_key, region, settings.callback_url)
@@ -79,6 +91,7 @@ class WorkerRegion:
             ),
             choose=Breaker(self.db, health, shared.clock).choose if settings.breaker_enabled else first,
             callback_url=addresses.url,
+            watch=RunMetrics(metrics, region),
         )
         self.sender = Sender(shared.clock, allow_private=settings.webhooks_allow_private)
         self.deliverer = Deliverer(
@@ -88,6 +101,7 @@ class WorkerRegion:
             Bodies(shared.signer, public_origin(settings, region), region),
             shared.clock,
             DelivererSettings(per_endpoint=settings.webhooks_per_endpoint, lease_s=settings.worker_lease_s),
+            observe=metrics.delivery(region),
         )
         self.webhook_retention = WebhookRetention(self.db, keep_days=settings.webhooks_keep_days)
         self.alerts = AlertJob(self.db)
@@ -101,6 +115,11 @@ class WorkerRegion:
         self.plan_retention = retention.PlanRetention(self.db, shared.plans)
         self.file_deletions = files.FileDeletions(self.db, store)
         self.orphan_sweep = files.OrphanSweep(self.db, store)
+        self.state = State(self.db, region, metrics, health.statuses, shared.clock)
+        self._counting = telemetry.counting
+        telemetry.show_pool(region, self.db)
+        metrics.running.labels(region).set_function(lambda: self.worker.running)
+        metrics.sending.labels(region).set_function(lambda: self.deliverer.sending)
         self._clock = shared.clock
         self._stop_s = settings.worker_stop_s
         self._allow_private = settings.webhooks_allow_private
@@ -129,6 +148,8 @@ class WorkerRegion:
             every("file-deletions", files.DELETIONS_EVERY_S, self.file_deletions.delete_due, self._clock),
             every("orphan-sweep", files.SWEEP_EVERY_S, self.orphan_sweep.sweep, self._clock),
         ]
+        if self._counting:
+            self._periodic.append(every("state", STATE_EVERY_S, self.state.read, self._clock))
 
     async def close(self) -> None:
         """Stop, giving back what is not done, and close."""
@@ -162,12 +183,22 @@ class Workers:
         dsns: Mapping[str, str],
         registries: RegistryFactory = provider_registry,
     ) -> None:
-        self.regions = {region: WorkerRegion(shared, region, dsn, registries) for region, dsn in dsns.items()}
+        self.draining = False
+        """Set before the end: from then on the process tells that it is not ready."""
+        self.telemetry = Telemetry("worker", shared.settings, dsns, shared.clock, lambda: self.draining)
+        self.metrics = WorkerMetrics.build(self.telemetry.registry)
+        self.regions = {
+            region: WorkerRegion(shared, region, dsn, registries, self.telemetry, self.metrics)
+            for region, dsn in dsns.items()
+        }
 
     async def open(self) -> None:
         """Start all workers."""
         await together(region.open() for region in self.regions.values())
+        await self.telemetry.open()
 
     async def close(self) -> None:
         """Stop all workers gracefully, all at once: the time to stop is the process's, not a region's."""
+        self.draining = True
         await together(region.close() for region in self.regions.values())
+        await self.telemetry.close()

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from babysea_server.catalog.types import FieldSpec, Model, ProviderModel
-from babysea_server.console.templating import credits
+from babysea_server.console import templating
 from babysea_server.kit import money
 from babysea_server.routing.health import Status
 
@@ -187,7 +187,7 @@ def price_of(model: Model) -> str:
     """The price in a few words: `$0.003 / output`, `from $0.0005 / s`."""
     prices = {price for _, price in tiers_of(model)}
     start = "from " if len(prices) > 1 else ""
-    return f"{start}{credits(min(prices), None)} {_SHORT_UNITS[model.pricing_unit]}"
+    return f"{start}{templating.credits(min(prices), None)} {_SHORT_UNITS[model.pricing_unit]}"
 
 
 # ------------------------------------------------------------------------------- what it takes, who runs it

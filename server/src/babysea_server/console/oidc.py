@@ -215,8 +215,8 @@ class OidcClient:
             email = check_email(str(claims.get("email", "")))
         except ValueError:
             raise AddressRefusedError(f"{self.settings.name} has not told your e-mail address.") from None
-        # Some providers send the word.
-        if claims.get("email_verified") not in (True, "true"):
+        verified = claims.get("email_verified")
+        if verified is not True and verified != "true":  # some providers send the word
             raise AddressRefusedError(f"{self.settings.name} has not verified your e-mail address.")
         domains = {domain.lower().lstrip("@") for domain in self.settings.allowed_domains}
         if domains and email.rpartition("@")[2].lower() not in domains:

@@ -46,6 +46,9 @@ TakeRate = Callable[[Principal], Awaitable[RateWindow | None]]
 Record = Callable[[ServedRequest], None]
 """Takes note of an authenticated request that was answered; never waits, never fails."""
 
+Observe = Callable[[str | None, str | None, int, str | None, float], None]
+"""Is told of every answer: region and operation as far as there are any, status, error code, seconds."""
+
 #: Accepting work has its own deadlines: cut off here, the caller could not tell whether it was accepted.
 _OWN_DEADLINE = frozenset({"generate"})
 _FIXED_HEADERS: Headers = [
@@ -100,6 +103,7 @@ class Gateway:
         handlers: the operations that are served, by region and operation id.
         clock: the time of answers, and of `Server-Timing`.
         authenticate_on: finds the caller on a custom domain; needed where the firewall admits any.
+        observe: counts answers; never waits, never fails.
         deadline_seconds: the longest that one request may take; accepting a generation limits itself.
 
     Set `draining` before a shutdown: requests that arrive afterwards are sent elsewhere (BSE5002).
@@ -115,12 +119,14 @@ class Gateway:
         clock: Clock,
         *,
         authenticate_on: AuthenticateOn | None = None,
+        observe: Observe | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
         self.draining = False
         self._firewall = firewall
         self._authenticate = authenticate
         self._authenticate_on = authenticate_on
+        self._observe = observe
         self._take_rate = take_rate
         self._record = record
         self._handlers = handlers
@@ -291,8 +297,12 @@ class Gateway:
         return _Answer(status, headers, body)
 
     def _note(self, answer: _Answer, progress: _Progress) -> None:
-        """The request log's row; only requests of a known key have one."""
+        """Count it, and write the request log's row; only requests of a known key have one."""
         admitted, principal = progress.admitted, progress.principal
+        duration_s = self._clock.monotonic() - progress.started
+        if self._observe is not None:
+            region, operation = (admitted.region, admitted.operation_id) if admitted else (None, None)
+            self._observe(region, operation, answer.status, answer.error_code, duration_s)
         if admitted is None or principal is None:
             return
         self._log.debug(
@@ -314,7 +324,7 @@ class Gateway:
                 replayed=progress.replayed,
                 client_ip=progress.client_ip,
                 headers=admitted.headers,
-                duration_s=self._clock.monotonic() - progress.started,
+                duration_s=duration_s,
             )
         )
 

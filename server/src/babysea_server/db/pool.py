@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -65,6 +66,15 @@ async def _prepare(connection: Any) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class PoolUsage:
+    """The connections of a pool now, and how many wait for one."""
+
+    used: int
+    idle: int
+    waiting: int
+
+
 class Database:
     """A pool of connections to one region's database.
 
@@ -82,6 +92,25 @@ class Database:
         self._statement_timeout_s = statement_timeout_s
         self._pool: Any = None
         self._listeners: list[Listener] = []
+        self._waiting = 0
+
+    @property
+    def name(self) -> str:
+        """Its name in the server's own list of connections."""
+        return self._name
+
+    @property
+    def size(self) -> int:
+        """Connections at most."""
+        return self._size
+
+    @property
+    def usage(self) -> PoolUsage:
+        """How the pool is used now."""
+        if self._pool is None:
+            return PoolUsage(0, 0, self._waiting)
+        idle: int = self._pool.get_idle_size()
+        return PoolUsage(self._pool.get_size() - idle, idle, self._waiting)
 
     async def open(self) -> None:
         """Make the pool; connections are made on demand, so the database may still be away."""
@@ -119,10 +148,13 @@ class Database:
         Raises:
             DatabaseUnavailableError: none was to be had (`sent=False`), or it broke while in use (`sent=True`).
         """
+        self._waiting += 1
         try:
             connection = await self._pool.acquire(timeout=acquire_timeout_s)
         except (*_GONE, asyncpg.PostgresError) as error:
             raise DatabaseUnavailableError(f"no database connection: {error}", sent=False) from error
+        finally:
+            self._waiting -= 1
         try:
             yield connection
         except _GONE as error:

@@ -33,6 +33,7 @@ from babysea_server.execution.types import (
     Settlement,
 )
 from babysea_server.execution.verdict import FailedAttempt, goes_on, verdict
+from babysea_server.execution.watch import RunWatch
 from babysea_server.execution.writes import Writes
 from babysea_server.kit.clock import Clock
 from babysea_server.kit.ids import uuid7
@@ -77,6 +78,7 @@ class RunParts:
     callback_url: Callable[[str, UUID], str | None]
     """Where a provider may announce the end of an attempt."""
     attempt_timeout_s: Mapping[str, float]
+    watch: RunWatch
 
 
 class Run:
@@ -254,6 +256,7 @@ class Run:
     ) -> None:
         """End an attempt whose generation ended without it."""
         end = ResolvedAttempt(attempt.record.id, outcome, cost=cost)
+        self._parts.watch.attempted(attempt.record.provider, "left", None, self._age_s(attempt))
         await self._parts.writes.discard(Resolution(self._claim.id, self._claim.fence, end))
 
     async def _resume(self, attempt: Attempt) -> Success | Defeat:
@@ -289,6 +292,13 @@ class Run:
         return await self._see_through(attempt, answer)
 
     async def _see_through(self, attempt: Attempt, answer: Accepted | Finished | Refused) -> Success | Defeat:
+        result = await self._bring_in(attempt, answer)
+        failure = None if isinstance(result, Success) else result.refused.failure.value
+        outcome = "succeeded" if failure is None else "failed"
+        self._parts.watch.attempted(attempt.record.provider, outcome, failure, self._age_s(attempt))
+        return result
+
+    async def _bring_in(self, attempt: Attempt, answer: Accepted | Finished | Refused) -> Success | Defeat:
         ticket = answer if isinstance(answer, Accepted) else None
         if ticket is not None:
             answer = await self._wait(attempt, ticket)
@@ -370,6 +380,8 @@ class Run:
         settled = await self._parts.writes.settle(settlement)
         if settled:
             self._log.debug("generation_settled", status=settlement.status, error_code=settlement.error_code)
+            age_s = (self._parts.clock.now() - self._claim.created_at).total_seconds()
+            self._parts.watch.settled(self._claim.media, settlement.status, settlement.error_code, age_s)
         return settled
 
     async def _resolve(self, defeat: Defeat) -> None:
@@ -384,6 +396,8 @@ class Run:
 
     def _attempt(self, record: AttemptRecord) -> Attempt:
         claim, parts = self._claim, self._parts
+        # Whatever is logged on the way of this attempt carries its id.
+        structlog.contextvars.bind_contextvars(attempt_id=str(record.id))
         timeout_s = parts.attempt_timeout_s[claim.media]
         job = Job(
             record.id,
@@ -396,6 +410,10 @@ class Run:
         if parts.runner.calls_back(job):
             job = replace(job, callback_url=parts.callback_url(record.provider, record.id))
         return Attempt(record, job, parts.clock.monotonic() + timeout_s - record.age_s)
+
+    def _age_s(self, attempt: Attempt) -> float:
+        left_s = attempt.ends_at - self._parts.clock.monotonic()
+        return self._parts.attempt_timeout_s[self._claim.media] - left_s
 
     def _failed(self, provider: str, failure: Failure, code: str | None) -> FailedAttempt:
         again = failure is Failure.OUTCOME_UNKNOWN and self._parts.runner.buys_after_unknown(provider)

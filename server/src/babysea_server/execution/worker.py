@@ -20,6 +20,7 @@ from babysea_server.execution.lease import Lease, LeaseLostError
 from babysea_server.execution.periodic import every
 from babysea_server.execution.run import Chooser, Run, RunParts, first
 from babysea_server.execution.wakeup import ANNOUNCED, CANCELED, CHANNEL
+from babysea_server.execution.watch import RunWatch, Unwatched
 from babysea_server.execution.writes import Writes
 from babysea_server.kit.clock import Clock
 from babysea_server.kit.ids import uuid7
@@ -69,8 +70,10 @@ class Worker:
         settings: WorkerSettings,
         choose: Chooser = first,
         callback_url: Callable[[str, UUID], str | None] = lambda _provider, _attempt: None,
+        watch: RunWatch | None = None,
     ) -> None:
         self._choose = choose
+        self._watch = watch or Unwatched()
         self._callback_url = callback_url
         self._announcements = Announcements()
         self._db = db
@@ -192,6 +195,7 @@ class Worker:
             announcements=self._announcements,
             callback_url=self._callback_url,
             attempt_timeout_s=dict(self._settings.attempt_timeout_s),
+            watch=self._watch,
         )
         self._wake.set()
 
@@ -234,6 +238,8 @@ class Worker:
         limit = min(room, _CLAIM_MAX)
         claims = await store.claim(self._db, parts.lease.worker_id, limit)
         for claim in claims:
+            if claim.fence == 1:
+                self._watch.claimed((self._clock.now() - claim.created_at).total_seconds())
             run = Run(claim, parts)
             task = asyncio.create_task(self._carry(run, parts.lease.worker_id), name=f"run-{claim.id}")
             self._runs[task] = run
@@ -247,6 +253,7 @@ class Worker:
 
     async def _carry(self, run: Run, worker_id: UUID) -> None:
         claim, pause = run.claim, 0.0
+        structlog.contextvars.bind_contextvars(generation_id=str(claim.id))
         try:
             await run.execute()
             return

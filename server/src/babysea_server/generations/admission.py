@@ -94,6 +94,7 @@ class Admissions:
         on_accepted: called after each batch in which something was accepted.
         deadline_s: a request that is not sent by then is answered `unavailable`; once sent, the database has
             as long again to accept it.
+        observe: is told the results of each batch and the seconds that they took.
     """
 
     def __init__(
@@ -106,18 +107,25 @@ class Admissions:
         batch_max: int = 256,
         calls_max: int = 2,
         queue_max: int = 2048,
+        observe: Callable[[Sequence[Result], float], None] | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
         self._on_accepted = on_accepted
         self._deadline_s = deadline_s
+        self._observe = observe
         self._batcher: Batcher[AdmissionRequest, Admission] = Batcher(
-            self._call,
+            self._call if observe is None else self._observed_call,
             batch_max=batch_max,
             calls_max=calls_max,
             queue_max=queue_max,
             patience_s=deadline_s,
         )
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no call has taken yet."""
+        return self._batcher.waiting
 
     async def admit(self, request: AdmissionRequest) -> Admission:
         """Decide one request; always answers, also when the database does not."""
@@ -129,6 +137,14 @@ class Admissions:
     async def close(self) -> None:
         """Refuse new requests and answer those that wait."""
         await self._batcher.close()
+
+    async def _observed_call(self, requests: Sequence[AdmissionRequest]) -> list[Admission]:
+        started = self._clock.monotonic()
+        admissions = await self._call(requests)
+        if self._observe is not None:
+            results = [admission.result for admission in admissions]
+            self._observe(results, self._clock.monotonic() - started)
+        return admissions
 
     async def _call(self, requests: Sequence[AdmissionRequest]) -> list[Admission]:
         deadline = self._clock.now() + timedelta(seconds=self._deadline_s)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 from uuid import UUID
 
+import structlog
+
 from babysea_server.db.pool import Database
 from babysea_server.generations import store
 from babysea_server.generations.cancel import Canceling
@@ -59,6 +61,8 @@ class GenerationRoutes:
         )
         headers = {"idempotency-replayed": "true"} if admission.result == "replayed" else {}
         assert admission.generation_id is not None
+        # What is logged of this request from here on leads to the worker's lines.
+        structlog.contextvars.bind_contextvars(generation_id=str(admission.generation_id))
         data: GenerationAccepted | GenerationCanceled
         if admission.status == "canceled":
             data = GenerationCanceled(generation_id=admission.generation_id, generation_status="canceled")

@@ -8,8 +8,11 @@ from babysea_server.processes.faults import StartError
 BACKLOG = 2048
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
+def listening_socket(host: str, port: int, *, chosen_with: str = "--port") -> socket.socket:
     """A bound, listening TCP socket; port 0 takes a free one.
+
+    Args:
+        chosen_with: where the operator says which port.
 
     Raises:
         StartError: the address is not to be had.
@@ -23,7 +26,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            reason = "another program listens there; choose another with --port"
+            reason = f"another program listens there; choose another with {chosen_with}"
         else:
             reason = error.strerror or str(error)
         raise StartError(f"cannot listen on {host} port {port}: {reason}") from error

@@ -13,13 +13,15 @@ from starlette.types import ASGIApp
 
 from babysea_server.app.api import Api
 from babysea_server.app.shared import build_shared
+from babysea_server.app.telemetry import Telemetry
 from babysea_server.app.workers import Workers
 from babysea_server.catalog.catalog import CatalogError
 from babysea_server.db.cluster import Cluster
+from babysea_server.kit.tasks import end
 from babysea_server.outputs.store import StorageError
 from babysea_server.processes.faults import StartError, StoppedError
 from babysea_server.processes.http import HttpProtocol
-from babysea_server.processes.listening import BACKLOG
+from babysea_server.processes.listening import BACKLOG, listening_socket
 from babysea_server.processes.stopping import Stop
 from babysea_server.settings import Settings
 
@@ -28,6 +30,7 @@ _log = structlog.get_logger(__name__)
 # Together less than the eight seconds after which a supervisor kills.
 _HTTP_DRAIN_S = 5
 _API_CLOSE_S = 2.5
+_METRICS_CLOSE_S = 0.5
 #: Beside what runs get: writing down what is known, giving back the rest.
 _WORKERS_CLOSE_S = 2.5
 
@@ -54,13 +57,14 @@ async def run_api(
     stop = Stop()
     with contextlib.suppress(StoppedError), _start_faults():
         async with _databases(settings, stop) as cluster:
-            dsns = {region: cluster.dsn(region) for region in settings.regions}
+            dsns: dict[str, str] = {region: cluster.dsn(region) for region in settings.regions}
             api = Api(build_shared(settings), dsns, console_only=console_only)
-            try:
-                await stop.starting(api.open())
-                await _serve_http(api, listener, stop, on_ready)
-            finally:
-                await _within(_API_CLOSE_S, api.close())
+            async with told(api.telemetry):
+                try:
+                    await stop.starting(api.open())
+                    await _serve_http(api, listener, stop, on_ready)
+                finally:
+                    await _within(_API_CLOSE_S, api.close())
 
 
 def http_config(app: ASGIApp) -> uvicorn.Config:
@@ -119,13 +123,36 @@ async def run_worker(settings: Settings, *, on_ready: Callable[[], None]) -> Non
             workers = Workers(
                 build_shared(settings), {region: cluster.dsn(region) for region in settings.regions}
             )
-            try:
-                await stop.starting(workers.open())
-                settle_memory()
-                on_ready()
-                await stop.wait()
-            finally:
-                await _within(settings.worker_stop_s + _WORKERS_CLOSE_S, workers.close())
+            async with told(workers.telemetry):
+                try:
+                    await stop.starting(workers.open())
+                    settle_memory()
+                    on_ready()
+                    await stop.wait()
+                finally:
+                    await _within(settings.worker_stop_s + _WORKERS_CLOSE_S, workers.close())
+
+
+@contextlib.asynccontextmanager
+async def told(telemetry: Telemetry) -> AsyncIterator[None]:
+    """Serve a process's metrics and health where its settings say, from its start until it has drained.
+
+    Raises:
+        StartError: the address is not to be had.
+    """
+    if telemetry.port is None:
+        yield
+        return
+    listener = listening_socket(telemetry.host, telemetry.port, chosen_with="metrics_port")
+    server = _Server(http_config(telemetry.app))
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="metrics")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.wait({serving}, timeout=_METRICS_CLOSE_S)
+        await end([serving])
+        listener.close()
 
 
 @contextlib.asynccontextmanager

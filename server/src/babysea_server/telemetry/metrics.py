@@ -5,12 +5,14 @@ an id or anything that a client wrote.
 """
 
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 Process = Literal["api", "worker", "console"]
 
@@ -160,7 +162,7 @@ ATTEMPTS = Family(
     "babysea_attempt_duration_seconds",
     "histogram",
     ("region", "provider", "outcome"),
-    "Attempts from their opening to their end: `succeeded`, `failed`, or `left` because the generation ended without them.",
+    "Attempts from their opening to their end: `succeeded`, `failed`, or `left` when the generation ended without them.",
     _ATTEMPT_S,
 )
 ATTEMPT_FAILURES = Family(
@@ -248,9 +250,10 @@ WORKER = (
 
 
 def new_registry() -> CollectorRegistry:
-    """A registry of its own for one process, with what the operating system knows of it (`process_*`, `python_gc_*`)."""
+    """A registry for one process, with what the operating system knows of it (`process_*`, `python_gc_*`)."""
     # Else every counter and histogram had a second series with the time of its making, which nobody asks for.
-    prometheus_client.disable_created_metrics()
+    without_times: Callable[[], None] = prometheus_client.disable_created_metrics
+    without_times()
     registry = CollectorRegistry()
     prometheus_client.ProcessCollector(registry=registry)
     prometheus_client.GCCollector(registry=registry)
@@ -267,6 +270,26 @@ def _gauge(registry: CollectorRegistry, family: Family) -> Gauge:
 
 def _histogram(registry: CollectorRegistry, family: Family) -> Histogram:
     return Histogram(family.name, family.help, family.labels, buckets=family.buckets, registry=registry)
+
+
+class ReadCounter(Collector):
+    """A counter whose values are kept by others and read when it is scraped."""
+
+    def __init__(self, registry: CollectorRegistry, family: Family) -> None:
+        self._family = family
+        self._readers: dict[tuple[str, ...], Callable[[], float]] = {}
+        registry.register(self)
+
+    def add(self, *labels: str, read: Callable[[], float]) -> None:
+        """Have the series of these labels read from now on."""
+        self._readers[labels] = read
+
+    def collect(self) -> Iterator[Metric]:
+        """Read them."""
+        found = CounterMetricFamily(self._family.name, self._family.help, labels=self._family.labels)
+        for labels, read in self._readers.items():
+            found.add_metric(labels, read())
+        yield found
 
 
 def status_class(status: int) -> str:
@@ -332,7 +355,7 @@ class ApiMetrics:
     admission_call: Histogram
     admissions: Counter
     admission_waiting: Gauge
-    log_lost: Counter
+    log_lost: ReadCounter
 
     @classmethod
     def build(cls, registry: CollectorRegistry) -> "ApiMetrics":
@@ -344,7 +367,7 @@ class ApiMetrics:
             admission_call=_histogram(registry, ADMISSION_CALL),
             admissions=_counter(registry, ADMISSIONS),
             admission_waiting=_gauge(registry, ADMISSION_WAITING),
-            log_lost=_counter(registry, LOG_LOST),
+            log_lost=ReadCounter(registry, LOG_LOST),
         )
 
     def admission(self, region: str) -> Callable[[Sequence[str], float], None]:

@@ -69,6 +69,7 @@ class Deliverer:
     Args:
         box: opens the endpoints' secrets.
         uniform: draws from [0, 1), for the jitter.
+        observe: is told of each try why it was no success, or None, and the seconds that it took.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Deliverer:
         clock: Clock,
         settings: DelivererSettings,
         uniform: Callable[[], float] = random.random,
+        observe: Callable[[str | None, float], None] = lambda _failure, _seconds: None,
     ) -> None:
         self._db = db
         self._sender = sender
@@ -88,6 +90,7 @@ class Deliverer:
         self._clock = clock
         self._settings = settings
         self._uniform = uniform
+        self._observe = observe
         self._held: _Held | None = None
         self._sending: dict[asyncio.Task[None], DueDelivery] = {}
         self._loops: list[asyncio.Task[None]] = []
@@ -236,7 +239,9 @@ class Deliverer:
     async def _carry(self, delivery: DueDelivery, held: _Held) -> None:
         if held.lease.remaining_s() <= 0:
             return  # it belongs to somebody else by now, or soon
+        structlog.contextvars.bind_contextvars(delivery_id=str(delivery.id))
         answer = await self._send(delivery)
+        self._observe(answer.failure, answer.duration_ms / 1000)
         again_after_s = None
         if not answer.ok:
             again_after_s = again_after(delivery.attempts + 1, answer.retry_after_s, self._uniform)

@@ -15,7 +15,7 @@ from babysea_server.console.pages.models import ModelRow, find_model, model_rows
 from babysea_server.console.request import PageRequest
 from babysea_server.console.routes import Route
 from babysea_server.console.snippets import KEY, snippets
-from babysea_server.console.templating import credits
+from babysea_server.console import templating
 from babysea_server.errors import ERRORS, ApiError
 from babysea_server.kit.json import InvalidJsonError, loads
 
@@ -149,12 +149,12 @@ def _completed(model: Model, body: Mapping[str, Any]) -> GenerationRequest:
 
 def _priced(page: PageRequest, request: GenerationRequest) -> dict[str, Any]:
     cost, balance = request.cost_micro, page.account.credit_balance
-    price = credits(cost, None)
+    price = templating.credits(cost, None)
     text = f"Estimate: {price}."
     if request.rate_micro_per_second is not None:
         text = f"Up to {price}, by the length it turns out to have."
     if cost > balance:
-        text += f" The balance of {credits(balance)} does not cover it."
+        text += f" The balance of {templating.credits(balance)} does not cover it."
     elif cost:
         text += f" The balance covers {balance // cost:,} of these."
     return {"price": price, "text": text}

@@ -48,7 +48,7 @@ async function intoDialog(url, options = {}) {
     element.replaceChildren(document.adoptNode(body));
     prepare(element);
     if (!element.open) element.showModal();
-    const first = element.querySelector("[aria-invalid=true], [autofocus]") ?? element.querySelector("h1");
+    const first = element.querySelector("[aria-invalid=true]") ?? element.querySelector("[autofocus]") ?? element.querySelector("h1");
     first?.focus();
     element.dispatchEvent(new CustomEvent("dialog:shown", { bubbles: true }));
 }

@@ -2,32 +2,28 @@
 
 const card = document.querySelector("[data-deliveries]");
 const newest = !/[?&](after|q|state|event|sort)=/.test(location.search);
-const asked = new Set();
 let reading = false;
+let last = card.querySelector("[data-row]")?.dataset.row ?? "";
 
-function isNews(id, attempts) {
-    const row = card.querySelector(`[data-row="${CSS.escape(id)}"]`);
-    if (row) return parseInt(row.querySelector("[data-label=Attempts]").textContent, 10) !== attempts;
-    // Ids are in the order of time; those of other endpoints are asked for once.
-    if (!newest || asked.has(id) || id < (card.querySelector("[data-row]")?.dataset.row ?? "")) return false;
-    return Boolean(asked.add(id));
+function isNews([id, [, attempts]]) {
+    const row = card.querySelector(`[data-row="${id}"]`);
+    if (row) return parseInt(row.querySelector("[data-label=Attempts]").textContent) !== attempts;
+    if (!newest || id <= last) return false; // ids are in the order of time
+    last = id; // of another endpoint, perhaps: asked for once
+    return true;
 }
 
 async function read() {
     const response = await fetch(location.href, { headers: { "X-Dialog": "1" } }); // leaves toasts to whoever looks
-    const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    const now = page.querySelector("[data-deliveries]");
-    if (!now || card.querySelector("details[open]")) return;
-    const [old, rows] = [card.querySelector("tbody"), now.querySelector("tbody")];
-    const focused = old?.contains(document.activeElement) && document.activeElement.href;
-    if (old && rows) old.replaceWith(document.adoptNode(rows));
-    else card.replaceChildren(...document.adoptNode(now).childNodes);
-    if (focused) [...card.querySelectorAll("tbody a")].find((link) => link.href === focused)?.focus();
+    const now = new DOMParser().parseFromString(await response.text(), "text/html").querySelector("[data-deliveries]");
+    const table = card.querySelector("tbody");
+    if (card.querySelector("details[open]") || table?.contains(document.activeElement)) return;
+    if (table) table.replaceWith(now.querySelector("tbody"));
+    else card.replaceChildren(...now.childNodes);
 }
 
 document.addEventListener("console:change", ({ detail }) => {
-    const news = Object.entries(detail.deliveries ?? {}).filter(([id, [, attempts]]) => isNews(id, attempts));
-    if (!news.length || reading) return;
+    if (reading || !Object.entries(detail.deliveries ?? {}).filter(isNews).length) return;
     reading = true;
     read().catch(() => {}).finally(() => { reading = false; });
 });
