@@ -11,6 +11,9 @@ from babysea_server.accounts import notices
 from babysea_server.accounts.activity import OPERATOR, SYSTEM, record
 from babysea_server.webhooks.endpoint_store import Endpoint
 
+#: Every page on a phone and on a desk, in the dark and in the light; the colours do not depend on the width.
+_LOOKS = pytest.mark.parametrize(("width", "theme"), [(375, "dark"), (1440, "light")])
+
 _ANSWER = '<script>alert(1)</script><h1 style="font-size:90px">Internal Server Error</h1> ' + "x" * 900
 
 
@@ -43,8 +46,7 @@ async def _log(console: ConsolePage) -> Endpoint:
     return endpoint
 
 
-@pytest.mark.parametrize("width", [375, 1440])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@_LOOKS
 async def test_an_endpoint_is_added_and_its_secret_shown_once(
     console_page: OpenConsole, width: int, theme: str
 ) -> None:
@@ -72,8 +74,7 @@ async def test_an_endpoint_is_added_and_its_secret_shown_once(
     await console.check(f"{shot}-new")
 
 
-@pytest.mark.parametrize("width", [375, 1440])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@_LOOKS
 async def test_a_delivery_is_opened_and_replayed(console_page: OpenConsole, width: int, theme: str) -> None:
     console = await console_page(width=width, theme=theme)
     endpoint = await _log(console)
@@ -122,8 +123,7 @@ async def test_ten_thousand_deliveries_are_paged(console_page: OpenConsole) -> N
     await console.check("webhook-dark-1440-many")
 
 
-@pytest.mark.parametrize("width", [375, 1440])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@_LOOKS
 async def test_notifications_are_read(console_page: OpenConsole, width: int, theme: str) -> None:
     console = await console_page(width=width, theme=theme)
     db, account_id = console.db, console.account_id
@@ -144,8 +144,7 @@ async def test_notifications_are_read(console_page: OpenConsole, width: int, the
     await expect(tab.get_by_role("heading", name="127.0.0.1")).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [375, 1440])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@_LOOKS
 async def test_activity_is_narrowed_and_exported(console_page: OpenConsole, width: int, theme: str) -> None:
     console = await console_page(width=width, theme=theme)
     db, account_id = console.db, console.account_id

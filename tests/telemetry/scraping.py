@@ -1,5 +1,6 @@
 """A process's own listener, scraped over HTTP as Prometheus does it."""
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,6 +9,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from babysea_server.app.telemetry import Telemetry
 from babysea_server.processes.serve import told
+
+
+def free_ports() -> int:
+    """A port of the loopback address that nobody uses now, and neither the next one."""
+    while True:
+        with socket.socket() as one, socket.socket() as next_one:
+            one.bind(("127.0.0.1", 0))
+            port: int = one.getsockname()[1]
+            try:
+                next_one.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
 
 
 class Scrape:
@@ -26,12 +40,11 @@ class Scrape:
             if sample.name == name and wanted <= sample.labels.items()
         )
 
-    def labels(self, name: str) -> set[str]:
-        """All values of all labels of a name."""
+    def all_labels(self, family: str) -> set[str]:
+        """All values of all labels of a family."""
         return {
             value
-            for sample in self._samples
-            if sample.name == name
+            for sample in self.families[family].samples
             for key, value in sample.labels.items()
             if key != "le"
         }

@@ -162,7 +162,7 @@ ATTEMPTS = Family(
     "babysea_attempt_duration_seconds",
     "histogram",
     ("region", "provider", "outcome"),
-    "Attempts from their opening to their end: `succeeded`, `failed`, or `left` when the generation ended without them.",
+    "Attempts, from opening to end: `succeeded`, `failed`, or `left` if the generation ended without them.",
     _ATTEMPT_S,
 )
 ATTEMPT_FAILURES = Family(
