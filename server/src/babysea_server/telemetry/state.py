@@ -55,8 +55,8 @@ class State:
     async def _read_ledger(self) -> None:
         if self._ledger_read_to is None:
             self._ledger_read_to = await store.ledger_end(self._db)
+        # All kinds are read to the same row, whichever of them was the last.
         for row in await store.ledger_after(self._db, self._ledger_read_to):
             self._ledger_read_to = max(self._ledger_read_to, row["read_to"])
-            if row["kind"] is not None:
-                self._metrics.ledger.labels(self._region, row["kind"]).inc(row["amount"])
-                self._metrics.ledger_rows.labels(self._region, row["kind"]).inc(row["rows"])
+            self._metrics.ledger.labels(self._region, row["kind"]).inc(row["amount"])
+            self._metrics.ledger_rows.labels(self._region, row["kind"]).inc(row["rows"])

@@ -157,18 +157,18 @@ _LEDGER_AFTER = """
 WITH next AS MATERIALIZED (
     SELECT id, kind, amount, created_at < now() - make_interval(secs => $2) AS certain
     FROM ledger WHERE id > $1 ORDER BY id LIMIT $3
-), bound AS (
-    SELECT coalesce(min(id) FILTER (WHERE NOT certain) - 1, max(id), $1) AS read_to FROM next
+), young AS (
+    SELECT min(id) AS id FROM next WHERE NOT certain
 )
-SELECT bound.read_to, kind::text AS kind, count(id) AS rows, sum(amount)::bigint AS amount
-FROM bound LEFT JOIN next ON next.id <= bound.read_to GROUP BY 1, 2
+SELECT kind::text AS kind, count(*) AS rows, sum(amount)::bigint AS amount, max(next.id) AS read_to
+FROM next, young WHERE young.id IS NULL OR next.id < young.id GROUP BY kind
 """
 
 
 async def ledger_after(
     db: Database, read_to: int, *, certain_after_s: float = 60.0, limit: int = 50_000
 ) -> list[Any]:
-    """The next rows of the ledger by kind, at most `limit`, with their sum and where the reading ended.
+    """The next rows of the ledger by kind, at most `limit`, with their sum and the greatest id among them.
 
     Args:
         certain_after_s: rows younger than that are left for later.
