@@ -8,7 +8,6 @@ that what is measured is the server's time for a page, from the session's cookie
 """
 
 import argparse
-import asyncio
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -49,8 +48,8 @@ _OTHER_KEY = UUID(int=7)
 _RARE = 3
 
 _AT = f"now() - make_interval(secs => {_DAYS * 86_400.0} * ($2::bigint - n) / $2::bigint)"
-# One of twenty-five is refused, one of a thousand fails, one of all fails in its own way; one of ten thousand comes with
-# another key.
+# One of twenty-five is refused, one of a thousand fails, one of all fails in its own way; one of ten thousand comes
+# with another key.
 _LOG = f"""
 INSERT INTO request_log (at, request_id, account_id, apikey_id, method, endpoint, query, status, error_code, replayed,
                          ip_hash, user_agent, duration_us)

@@ -127,7 +127,7 @@ async def test_filters_leave_out_what_does_not_match(console_client: ConsoleClie
     client = await console_client("member")
     db = client.deployment.db
     other = await issue(db, account_id=client.account_id, name="Other", scopes=SCOPES)
-    requests = [
+    requests: list[dict[str, Any]] = [
         {
             "endpoint": (STATUS, USAGE)[number % 2],
             "status": (200, 429, 500)[number % 3],

@@ -1,4 +1,6 @@
-"""Health: whether a process lives, and whether it may be given work; told to the operator with reasons, to all without."""
+"""Health: whether a process lives and may be given work; told to the operator with reasons, to others without."""
+
+import socket
 
 import httpx
 import pytest
@@ -11,6 +13,7 @@ from tests.telemetry.scraping import Scrape, free_ports, listener
 from babysea_server.db.embedded import EmbeddedPostgres
 from babysea_server.db.migrations import newest_revision
 from babysea_server.db.pool import Database
+from babysea_server.processes.faults import StartError
 from babysea_server.telemetry.health import Readiness
 
 
@@ -48,7 +51,12 @@ async def test_a_process_that_works_is_healthy_and_ready(deployment: Deployment)
 
 async def test_health_is_outside_of_the_operations_and_only_read(deployment: Deployment) -> None:
     async with anybody(deployment) as client:
-        for method, path in (("POST", "/healthz"), ("GET", "/v1/healthz"), ("GET", "/metrics"), ("GET", "/healthz/")):
+        for method, path in (
+            ("POST", "/healthz"),
+            ("GET", "/v1/healthz"),
+            ("GET", "/metrics"),
+            ("GET", "/healthz/"),
+        ):
             refused = await client.request(method, path, headers={"Host": "api.us.localhost"})
             assert (refused.status_code, refused.json()["error"]["code"]) == (403, "BSE1010"), (method, path)
 
@@ -71,9 +79,7 @@ async def test_a_process_is_not_ready_while_its_database_is_away(
     await wire.open()
     clock = JumpingClock()
     try:
-        deployment = await make_deployment(
-            metrics_port=free_ports(), worker=False, way=wire.dsn, clock=clock
-        )
+        deployment = await make_deployment(metrics_port=free_ports(), worker=False, way=wire.dsn, clock=clock)
         async with listener(deployment.api.telemetry) as operator, anybody(deployment) as client:
             assert (await operator.ready())[0] == 200
             wire.refusing = True
@@ -143,8 +149,11 @@ async def test_up_tells_of_the_api_at_the_port_and_of_the_worker_at_the_next() -
         await system.nothing_left()
 
 
-async def test_a_port_of_metrics_that_is_taken_stops_the_start_and_says_which_setting() -> None:
-    async with running_system(QUICK) as system, listening() as port:
-        process = system.start("up", "--port", "0", BABYSEA_METRICS_PORT=str(port))
-        assert await process.ended() == 1
-        assert "choose another with metrics_port" in process.err
+async def test_a_port_of_metrics_that_is_taken_stops_the_start_and_says_which_setting(
+    make_deployment: MakeDeployment,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        deployment = await make_deployment(metrics_port=taken.getsockname()[1], worker=False)
+        with pytest.raises(StartError, match="choose another with metrics_port"):
+            async with listener(deployment.api.telemetry):
+                pytest.fail("it listens")

@@ -149,7 +149,9 @@ def test_what_a_process_registers_is_what_the_table_says() -> None:
     ids=["every", "api", "worker"],
 )
 def test_the_page_has_each_metric_as_it_is(heading: str, families: tuple[Family, ...]) -> None:
-    written = [row for row in rows(headings(page("docs/observability.md"))[heading]) if row[0].startswith("`")]
+    written = [
+        row for row in rows(headings(page("docs/observability.md"))[heading]) if row[0].startswith("`")
+    ]
     expected = [
         [f"`{family.name}`", family.type, ", ".join(family.labels) or "-", family.help] for family in families
     ]
