@@ -146,6 +146,8 @@ async def _sees_what_was_made(tab: Page) -> None:
 
     async def logged() -> bool:
         await _follow(tab, "Logs")
+        await tab.get_by_role("link", name="100", exact=True).click()
+        await expect(tab.locator(".sizes [aria-current]")).to_have_text("100")
         return await rows.filter(has_text="generate").count() >= 5  # two twice, and the one of the SDK
 
     await eventually(logged)

@@ -64,7 +64,6 @@ async def test_the_pages_of_a_busy_account(console_page: OpenConsole, width: int
     await tab.locator("summary", has_text="Show as table").first.click()
     await page.check()
     await page.open("/logs")
-    print("WIDE", await tab.evaluate("[...document.querySelectorAll('*')].filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, .sidebar')).map(e => e.outerHTML.slice(0, 120))"))
     await page.check(f"logs-{name}")
     await tab.get_by_label("Status").select_option("4")
     await tab.wait_for_url("**status=4**")

@@ -10,6 +10,7 @@ from tests.console.conftest import ConsoleClientOf
 from tests.console.support import ConsoleClient
 from tests.console.traffic import counted, generation, key_of, log
 
+from babysea_server.console import metrics_store
 from babysea_server.console.metrics_store import Span
 from babysea_server.console.pages.metrics import duration
 from babysea_server.telemetry import store
@@ -196,12 +197,12 @@ async def test_old_hours_become_days_and_no_sum_changes(console_client: ConsoleC
     assert last[0] == midnight - timedelta(days=2, hours=-3)
 
 
-async def test_generations_keep_their_hours_for_a_month(console_client: ConsoleClientOf) -> None:
-    """What a period of a month has cost is asked for by the hour in which it began."""
+async def test_the_day_in_which_a_period_began_keeps_its_hours(console_client: ConsoleClientOf) -> None:
+    """What a period has cost is asked for by the hour in which it began."""
     client = await console_client("owner")
     db, account = client.deployment.db, client.account_id
     noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
-    for days in (31, 40):
+    for days in (20, 21):
         for hours in (0, 1):
             await db.execute(
                 """INSERT INTO usage_generations (account_id, hour, model, provider, status, generations, charged,
@@ -210,14 +211,21 @@ async def test_generations_keep_their_hours_for_a_month(console_client: ConsoleC
                 account,
                 noon - timedelta(days=days, hours=hours),
             )
+    began = noon - timedelta(days=20)
+    await db.execute(
+        """UPDATE accounts SET period_anchor = $2, period_starts_at = $2, period_ends_at = $2 + interval '31 days'
+           WHERE id = $1""",
+        account,
+        began + timedelta(minutes=30),
+    )
     while await store.condense_usage(db):
         pass
-    columns = "hour, generations, charged, total_ms"
-    assert await counted(db, "usage_generations", account, columns) == [
-        (noon - timedelta(days=40, hours=12), 2, 20, 10),
-        (noon - timedelta(days=31, hours=1), 1, 10, 5),
-        (noon - timedelta(days=31), 1, 10, 5),
+    assert await counted(db, "usage_generations", account, "hour, generations, charged, total_ms") == [
+        (began - timedelta(days=1, hours=12), 2, 20, 10),
+        (began - timedelta(hours=1), 1, 10, 5),
+        (began, 1, 10, 5),
     ]
+    assert (await metrics_store.standing(db, account))["charged"] == 10
 
 
 async def test_old_roll_ups_are_forgotten(console_client: ConsoleClientOf) -> None:

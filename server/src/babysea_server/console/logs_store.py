@@ -124,22 +124,21 @@ async def _hours(
     """
     sign, direction = ("<=", "DESC") if descending else (">=", "ASC")
     rows = await db.fetch(
-        f"""WITH matching AS (
-                SELECT hour, sum(requests)::bigint AS matching FROM usage_hourly u
+        f"""WITH keys AS MATERIALIZED (  -- its hours may have been condensed into their day
+                SELECT hour FROM usage_keys WHERE account_id = $1 AND apikey_id = $7
+                AND ($3::int IS NULL OR status_class = $3)
+            ), hours AS (
+                SELECT hour, sum(requests)::bigint AS requests, (sum(requests) FILTER (WHERE
+                    ($3::int IS NULL OR status_class = $3) AND ($4::text IS NULL OR endpoint = $4)
+                    AND ($5::text IS NULL OR error_code = $5)))::bigint AS matching
+                FROM usage_hourly u
                 WHERE account_id = $1 AND ($2::timestamptz IS NULL OR hour >= date_trunc('hour', $2, 'UTC'))
                   AND ($6::timestamptz IS NULL OR hour {sign} date_trunc('hour', $6, 'UTC'))
-                  AND ($3::int IS NULL OR status_class = $3) AND ($4::text IS NULL OR endpoint = $4)
-                  AND ($5::text IS NULL OR error_code = $5)
-                  -- Hours of keys may have been condensed into their day.
-                  AND ($7::uuid IS NULL OR EXISTS (
-                      SELECT FROM usage_keys k WHERE k.account_id = $1
-                      AND k.hour IN (u.hour, date_trunc('day', u.hour, 'UTC')) AND k.apikey_id = $7
-                      AND ($3::int IS NULL OR k.status_class = $3)))
-                GROUP BY hour ORDER BY hour {direction} LIMIT $8
+                  AND ($7::uuid IS NULL OR hour IN (SELECT hour FROM keys)
+                       OR date_trunc('day', hour, 'UTC') IN (SELECT hour FROM keys))
+                GROUP BY hour
             )
-            SELECT hour, matching, (
-                SELECT sum(requests) FROM usage_hourly a WHERE a.account_id = $1 AND a.hour = m.hour
-            )::bigint AS requests FROM matching m ORDER BY hour {direction}""",
+            SELECT hour, requests, matching FROM hours WHERE matching > 0 ORDER BY hour {direction} LIMIT $8""",
         account_id,
         which.since,
         which.status_class,

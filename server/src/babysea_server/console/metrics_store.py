@@ -124,13 +124,14 @@ async def failovers(db: Database, account_id: UUID, span: Span) -> list[Any]:
 async def standing(db: Database, account_id: UUID) -> Any:
     """Plan, balance and period of an account, what was charged in the period, and what is in flight.
 
-    What was charged is counted from the beginning of the hour in which the period began; without a period over the
-    last 30 days.
+    What was charged is counted from the beginning of the hour in which the period began; without a period, from the
+    beginning of the day 30 days ago.
     """
     return await db.fetchrow(
         """SELECT a.plan, a.credit_balance, a.period_starts_at, a.period_ends_at, (
                SELECT coalesce(sum(charged), 0)::bigint FROM usage_generations u WHERE u.account_id = a.id
-               AND hour >= date_trunc('hour', coalesce(a.period_starts_at, now() - interval '30 days'), 'UTC')
+               AND hour >= coalesce(date_trunc('hour', a.period_starts_at, 'UTC'),
+                                date_trunc('day', now() - interval '30 days', 'UTC'))
            ) AS charged, (
                SELECT count(*) FROM generations g
                WHERE g.account_id = a.id AND g.status IN ('pending', 'processing')

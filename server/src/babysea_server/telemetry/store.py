@@ -71,8 +71,12 @@ async def forget_usage(db: Database, *, limit: int = 5000) -> int:
     return sum([await db.execute(statement, limit) for statement in _FORGET])
 
 
-def _condense(table: str, days: int, keys: str, *sums: str) -> str:
-    """Hours that have been over for `days` days become one row for their day (UTC), at its beginning.
+#: A week is shown by hours; what is older, by days.
+_HOURS_SHOWN = 9
+
+
+def _condense(table: str, keys: str, *sums: str, but: str = "") -> str:
+    """Hours that are over for a while become one row for their day (UTC), at its beginning.
 
     What nobody condensed for a month stays as it is: the search for hours is not to go through all the days.
     """
@@ -81,8 +85,8 @@ def _condense(table: str, days: int, keys: str, *sums: str) -> str:
     return f"""WITH old AS (
         DELETE FROM {table} WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM {table}
-            WHERE hour < date_trunc('day', now() - interval '{days} days', 'UTC')
-              AND hour >= date_trunc('day', now() - interval '{days + 30} days', 'UTC') AND hour <> {day}
+            WHERE hour < date_trunc('day', now() - interval '{_HOURS_SHOWN} days', 'UTC')
+              AND hour >= date_trunc('day', now() - interval '{_HOURS_SHOWN + 32} days', 'UTC') AND hour <> {day} {but}
             LIMIT $1 FOR UPDATE SKIP LOCKED))
         RETURNING account_id, {day} AS hour, {keys}, {columns}
     ), added AS (
@@ -94,14 +98,22 @@ def _condense(table: str, days: int, keys: str, *sums: str) -> str:
     ) SELECT count(*) FROM old"""
 
 
-#: A week is shown by hours; what was charged is asked for since the beginning of a month-long period.
+#: The day in which an account's period began keeps its hours: what was charged since then is asked for.
+_NOT_BEGINNING = """AND NOT EXISTS (
+                SELECT FROM accounts a WHERE a.id = usage_generations.account_id
+                AND date_trunc('day', a.period_starts_at, 'UTC') = date_trunc('day', hour, 'UTC'))"""
 _CONDENSE = (
     _condense(
-        "usage_generations", 32, "model, provider, status, error_code", "generations", "charged", "total_ms"
+        "usage_generations",
+        "model, provider, status, error_code",
+        "generations",
+        "charged",
+        "total_ms",
+        but=_NOT_BEGINNING,
     ),
-    _condense("usage_failovers", 9, "provider, next_provider, reason", "failovers"),
-    _condense("usage_latency", 9, "endpoint, bucket", "requests"),
-    _condense("usage_keys", 9, "apikey_id, status_class", "requests"),
+    _condense("usage_failovers", "provider, next_provider, reason", "failovers"),
+    _condense("usage_latency", "endpoint, bucket", "requests"),
+    _condense("usage_keys", "apikey_id, status_class", "requests"),
 )
 
 

@@ -1,5 +1,6 @@
 """Logs: the requests of the account's keys, searched, narrowed, exported. No bodies, no keys, no addresses."""
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,6 +45,8 @@ _PERIOD_NAMES = [
     ("30d", "Last 30 days"),
 ]
 _STATUSES = [("", "Any status"), ("2", "2xx"), ("4", "4xx"), ("5", "5xx")]
+#: What is shown of a key's name beside its prefix, in a list of choices.
+_NAME_SHOWN = 14
 #: What is shown of an address: enough to see that two are the same.
 _IP_HASH_LENGTH = 12
 _EXPORTED = (
@@ -117,18 +120,23 @@ async def _list(page: PageRequest) -> Response:
         statuses=_STATUSES,
         periods=_PERIOD_NAMES,
         endpoints=_choices(
-            "Any endpoint", listing.filters.get("endpoint"), [(each, each) for each in endpoints]
+            "Any endpoint", listing.filters.get("endpoint"), [(each, _short(each)) for each in endpoints]
         ),
         codes=_choices("Any error", listing.filters.get("code"), [(each, each) for each in codes]),
         key_choices=_choices(
             "Any key",
             listing.filters.get("key"),
-            [(str(key.id), f"{key.name} ({key.prefix}…)") for key in names.values()],
+            [(str(key.id), f"{key.name[:_NAME_SHOWN]} {key.prefix}…") for key in names.values()],
         ),
         exports=[(kind, page.url(f"/logs/export.{kind.lower()}", **exported)) for kind in ("CSV", "JSON")],
         export_max=EXPORT_MAX,
         keep_days=page.region.settings.request_log_days,
     )
+
+
+def _short(endpoint: str) -> str:
+    """An endpoint as one of a list's choices, which are as wide as the longest of them."""
+    return re.sub(r"\{\w+\}", "…", endpoint.replace("/v1/", ""))
 
 
 def _choices(any: str, chosen: str | None, known: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
