@@ -157,7 +157,11 @@ async def test_the_key_stays_in_memory_and_out_of_the_code(console_page: OpenCon
     secret = await _key(console)
     tab = await console.open("/playground")
     asked: list[Request] = []
-    tab.on("request", lambda request: asked.append(request))
+
+    def note(request: Request) -> None:
+        asked.append(request)
+
+    tab.on("request", note)
     await tab.get_by_label("API key", exact=True).fill(secret)
     await tab.get_by_text("curl", exact=True).click()
     code = tab.get_by_role("region", name="curl")

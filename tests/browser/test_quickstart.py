@@ -157,10 +157,12 @@ async def _sees_what_was_made(tab: Page) -> None:
 
     await _follow(tab, "Credits")
     charges = tab.locator("tbody tr")
-    await expect(charges.filter(has_text="wan/2.6-t2v").first).to_contain_text("Reserve")
-    await expect(charges.filter(has_text="bfl/flux-schnell")).to_have_count(3)  # `up` made the first one
+    for kind in ("Reserve", "Charge"):
+        rows = charges.filter(has_text=kind)
+        await expect(rows.filter(has_text="wan/2.6-t2v")).to_have_count(1)
+        await expect(rows.filter(has_text="bfl/flux-schnell")).to_have_count(3)  # `up` made the first one
     await shoot(tab, "quickstart-credits")
-    await charges.filter(has_text="wan/2.6-t2v").first.get_by_role("link").first.click()
+    await charges.filter(has_text="wan/2.6-t2v").first.get_by_role("link").last.click()
     await expect(tab.get_by_role("main")).to_contain_text("waves at night")
     await expect(tab.locator("video")).to_have_count(1)
 

@@ -17,7 +17,7 @@ from babysea_server.kit.clock import SystemClock
 from babysea_server.ledger import store as ledger
 from babysea_server.telemetry import store
 from babysea_server.telemetry.lag import watch_lag
-from babysea_server.telemetry.metrics import WorkerMetrics, new_registry
+from babysea_server.telemetry.metrics import ApiMetrics, WorkerMetrics, new_registry
 from babysea_server.telemetry.state import State
 from babysea_server.webhooks import endpoints
 from babysea_server.webhooks.secrets import SecretBox
@@ -284,3 +284,20 @@ async def test_nothing_is_counted_where_nobody_can_ask(make_deployment: MakeDepl
         is None
     )
     assert quiet.api.telemetry.port is None
+
+
+def test_requests_fall_into_the_first_bucket_that_holds_them_and_statuses_into_their_class() -> None:
+    registry = new_registry()
+    metrics = ApiMetrics.build(registry)
+    for status, seconds in ((200, 0.001), (200, 0.0011), (204, 29.0), (200, 31.0), (404, 0.001)):
+        metrics.requests("us", "status", status, None, seconds)
+    name = "babysea_request_duration_seconds"
+    labels = {"region": "us", "operation": "status", "status_class": "2xx"}
+    buckets = {
+        bound: registry.get_sample_value(f"{name}_bucket", {**labels, "le": bound})
+        for bound in ("0.001", "0.0025", "10.0", "30.0", "+Inf")
+    }
+    assert buckets == {"0.001": 1, "0.0025": 2, "10.0": 2, "30.0": 3, "+Inf": 4}
+    assert registry.get_sample_value(f"{name}_count", labels) == 4
+    assert registry.get_sample_value(f"{name}_sum", labels) == pytest.approx(60.0021)
+    assert registry.get_sample_value(f"{name}_count", {**labels, "status_class": "4xx"}) == 1

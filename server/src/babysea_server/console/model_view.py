@@ -17,7 +17,7 @@ _UNITS = {"generation": "per output", "second": "per second"}
 _SHORT_UNITS = {"generation": "/ output", "second": "/ s"}
 _WORDS = {"url": "URL", "fps": "FPS", "cfg": "CFG", "bbox": "box"}
 _LONG_TEXTS = frozenset({f"{_PREFIX}prompt", f"{_PREFIX}negative_prompt"})
-_VALUES_SHOWN = 12
+_VALUES_SHOWN = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,8 @@ def _spelled(value: Any) -> str:
 def accepted(spec: FieldSpec) -> str:
     """What a field takes, in words."""
     if spec.enum is not None:
+        if len(spec.enum) > 3 and list(spec.enum) == _run(spec.enum):
+            return f"{spec.enum[0]} to {spec.enum[-1]}"
         shown = ", ".join(str(value) for value in spec.enum[:_VALUES_SHOWN])
         more = len(spec.enum) - _VALUES_SHOWN
         return f"{shown} and {more} more" if more > 0 else shown
@@ -137,6 +139,12 @@ def accepted(spec: FieldSpec) -> str:
     if spec.type == "string":
         return "text" if spec.max_length is None else f"text of up to {spec.max_length:,} characters"
     return {"url": "one URL", "object": "a JSON object"}[spec.type]
+
+
+def _run(values: Sequence[str | int]) -> Sequence[str | int]:
+    """As many whole numbers in a row as there are values; nothing for texts."""
+    first = values[0]
+    return [] if isinstance(first, str) else [first + step for step in range(len(values))]
 
 
 def _range(what: str, spec: FieldSpec) -> str:

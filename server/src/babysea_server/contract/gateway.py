@@ -142,7 +142,9 @@ class Gateway:
             raise ValueError(f"the gateway serves HTTP, not {scope['type']}")
         request_headers: Headers = scope["headers"]
         progress = _Progress(request_id(), self._clock.monotonic(), method=scope["method"])
-        # Whatever is logged on the way of this request carries its id.
+        # Whatever is logged on the way of this request carries its id, and nothing of the one before it: a pipelined
+        # request begins in the context of its predecessor.
+        structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=progress.request_id)
         if is_preflight(scope["method"], request_headers):
             headers = [(b"x-request-id", progress.request_id.encode()), *preflight_headers()]

@@ -1,5 +1,6 @@
 """Playground: try a model. The browser itself calls the API with the reader's key, which never comes here."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,16 +10,17 @@ from babysea_server.accounts.roles import Action
 from babysea_server.catalog.normalise import GenerationRequest, normalise
 from babysea_server.catalog.schema import PROVIDER_ORDER, example_body
 from babysea_server.catalog.types import Media, Model
+from babysea_server.console import templating
 from babysea_server.console.forms import Form
 from babysea_server.console.model_view import inputs_of, least_of
 from babysea_server.console.pages.models import ModelRow, find_model, model_rows
 from babysea_server.console.request import PageRequest
 from babysea_server.console.routes import Route
 from babysea_server.console.snippets import KEY, snippets
-from babysea_server.console import templating
 from babysea_server.errors import ERRORS, ApiError
 from babysea_server.kit.json import InvalidJsonError, loads
 
+_CODE = re.compile("`([^`]*)`")
 _MEDIA: Sequence[tuple[Media, str]] = (("image", "Image"), ("video", "Video"))
 _SPELLINGS = (("json", "JSON"), ("curl", "curl"), ("python", "Python"), ("cli", "CLI"))
 _TRY_AGAIN = (
@@ -49,7 +51,8 @@ async def _show(page: PageRequest) -> Response:
         data={
             "origin": page.region.api_origin or "",
             "key": KEY,
-            "remedies": {code: spec.remedy for code, spec in ERRORS.items()} | {"No answer": _TRY_AGAIN},
+            "remedies": {code: _CODE.sub("“\\1”", spec.remedy) for code, spec in ERRORS.items()}
+            | {"No answer": _TRY_AGAIN},
             "first": {
                 media: first.model.identifier
                 for media, _ in _MEDIA
