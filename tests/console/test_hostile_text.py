@@ -163,7 +163,10 @@ async def _by_forms(client: ConsoleClient) -> None:
         ("/new-account", {"name": evil("team")}),
         ("/profile", {"name": evil("user")}),
         ("/api-keys/new", {"name": evil("key"), "preset": "full_access"}),
-        ("/webhook/new", {"url": f"https://127.0.0.1/?{evil('endpoint')}", "description": evil("description")}),
+        (
+            "/webhook/new",
+            {"url": f"https://127.0.0.1/?{evil('endpoint')}", "description": evil("description")},
+        ),
     ):
         response = await client.submit(path, fields)
         assert response.status_code == 303, (path, response.text)
@@ -208,8 +211,10 @@ async def _by_others(deployment: Deployment, client: ConsoleClient) -> None:
     await make_person(
         deployment, account_id, "member", name=evil("member"), email=f'"{evil("email")}"@example.com'
     )
-    await console_of(deployment).regions["us"].sessions.begin(
-        client.person.user.id, Visitor(evil("browser"), evil("browser"))
+    await (
+        console_of(deployment)
+        .regions["us"]
+        .sessions.begin(client.person.user.id, Visitor(evil("browser"), evil("browser")))
     )
     await generation(
         db,
@@ -221,7 +226,9 @@ async def _by_others(deployment: Deployment, client: ConsoleClient) -> None:
         error=("BSE5002", evil("error")),
         failure=("failed", evil("message")),
     )
-    assert (await client.submit("/members/invite", {"email": "new@example.com", "role": "member"})).is_redirect
+    assert (
+        await client.submit("/members/invite", {"email": "new@example.com", "role": "member"})
+    ).is_redirect
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +324,13 @@ async def test_forms_that_are_refused_say_again_only_text(written: ConsoleClient
         "/settings": {"name": text, "slug": text},
         "/profile": {"name": text},
         "/profile/password": {"current": text, "password": text, "again": text},
-        "/api-keys/new": {"name": text, "allowlist": text, "expires": text, "expires_on": text, "scopes": [text]},
+        "/api-keys/new": {
+            "name": text,
+            "allowlist": text,
+            "expires": text,
+            "expires_on": text,
+            "scopes": [text],
+        },
         "/webhook/new": {"url": text, "description": text},
         "/members/invite": {"email": text, "role": text},
         "/domains/new": {"hostname": text},
