@@ -58,6 +58,8 @@ def test_every_setting_is_read_from_its_variable(name: str, tmp_path: Path) -> N
         "provider_mode": ("sandbox", "sandbox"),
         "breaker_enabled": ("false", False),
         "trusted_proxies": ("10.0.0.0/8, ::1", ("10.0.0.0/8", "::1")),
+        "oidc_allowed_domains": ("example.com, example.org", ("example.com", "example.org")),
+        "sign_up": ("open", "open"),
         "log_format": ("json", "json"),
         "log_level": ("debug", "debug"),
     }

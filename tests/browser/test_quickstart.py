@@ -1,4 +1,4 @@
-"""The quickstart as a newcomer walks it: a real `up`, a browser, a shell, and nothing but what page and console show."""
+"""The quickstart as a newcomer walks it: a real `up`, a browser, a shell, and only what page and console show."""
 
 import asyncio
 import json
@@ -130,9 +130,11 @@ async def test_the_five_steps_work_as_they_are_written(
     assert [each["model_identifier"] for each in made] == ["bfl/flux-schnell", "wan/2.6-t2v"]
 
     (program,) = _step(5, "python")
-    await _run(sys.executable, "-c", program, folder=tmp_path, environment=environment)
-    (picture,) = [path for path in tmp_path.iterdir() if path.suffix in (".png", ".jpg", ".webp")]
-    assert picture.read_bytes().startswith((b"\x89PNG", b"\xff\xd8\xff", b"RIFF"))
+    out = await _run(sys.executable, "-c", program, folder=tmp_path, environment=environment)
+    saved = re.search(r"[\w.-]+\.(png|jpe?g|webp)", out)
+    assert saved is not None, out
+    picture = await asyncio.to_thread((tmp_path / saved[0]).read_bytes)
+    assert picture.startswith((b"\x89PNG", b"\xff\xd8\xff", b"RIFF"))
 
     await _sees_what_was_made(tab)
     assert faults == []

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.parse import urlsplit
 
 import pyotp
@@ -120,6 +121,8 @@ class Walk:
                 continue
             response = await self.client.get(address)
             expected = (status,) if address == path else (200, 303)
+            if "/models/" in address:
+                expected = (200, 404)  # a model that the catalog has no more
             if response.status_code not in expected:
                 self.faults.append((address, f"status {response.status_code}"))
             self.faults += [(address, fault) for fault in headers_missing(response.headers)]
@@ -320,7 +323,7 @@ async def test_what_is_asked_for_is_only_ever_text(written: ConsoleClient) -> No
 
 async def test_forms_that_are_refused_say_again_only_text(written: ConsoleClient) -> None:
     text = evil("again") + "a" * 2_000
-    forms = {
+    forms: dict[str, dict[str, Any]] = {
         "/settings": {"name": text, "slug": text},
         "/profile": {"name": text},
         "/profile/password": {"current": text, "password": text, "again": text},

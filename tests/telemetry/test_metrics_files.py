@@ -3,10 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import pytest
+import yaml
 from tests.docs.pages import ROOT, headings, page, rows
 
 from babysea_server.telemetry.metrics import (
@@ -21,7 +21,6 @@ from babysea_server.telemetry.metrics import (
 )
 
 #: It has no types of its own.
-yaml: Any = import_module("yaml")
 
 FAMILIES = {family.name: family for family in (*EVERY, *API, *WORKER)}
 #: Of Prometheus itself, and of its client for Python.

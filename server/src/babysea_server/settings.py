@@ -466,7 +466,7 @@ def _lay_over(given: "_Given | None", providers: Mapping[str, Mapping[str, str]]
 
 def _split(name: str, variable: str, text: str) -> Any:
     """The text of a variable, or its parts for a setting that is a list or a table."""
-    if name in ("regions", "trusted_proxies"):
+    if name in ("regions", "trusted_proxies", "oidc_allowed_domains"):
         return [part.strip() for part in text.split(",") if part.strip()]
     if name == "sandbox_behaviors":
         pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
