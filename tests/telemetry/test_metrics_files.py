@@ -20,8 +20,6 @@ from babysea_server.telemetry.metrics import (
     new_registry,
 )
 
-#: It has no types of its own.
-
 FAMILIES = {family.name: family for family in (*EVERY, *API, *WORKER)}
 #: Of Prometheus itself, and of its client for Python.
 OTHERS = {
