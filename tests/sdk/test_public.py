@@ -51,7 +51,7 @@ def test_everything_public_is_exported_and_nothing_else() -> None:
     assert list(babysea.__all__) == sorted(babysea.__all__)
 
 
-@pytest.mark.parametrize(("name", "value"), list(_public()), ids=str)
+@pytest.mark.parametrize(("name", "value"), [pytest.param(*one, id=one[0]) for one in _public()])
 def test_everything_public_is_documented_and_annotated(name: str, value: Any) -> None:
     assert inspect.getdoc(value), name
     members = {name: value} if inspect.isfunction(value) else _methods(value)

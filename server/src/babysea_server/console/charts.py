@@ -9,6 +9,8 @@ from markupsafe import Markup
 _WIDTH = 720
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 8, 10, 24
 _LABEL_PX = 76
+_CHAR_PX = 8.5
+"""At the size that figures beside the axis have on a phone."""
 _TICKS = 4
 #: Classes `series-1` to `series-8` of the style sheet.
 COLOURS = 8
@@ -57,7 +59,7 @@ def lines(
         labels: what the places on the horizontal axis are called, e.g. hours.
         area: fill what is below the first line.
     """
-    frame = _Frame(height, len(labels), max((v for s in series for v in s.values), default=0.0))
+    frame = _Frame(height, len(labels), max((v for s in series for v in s.values), default=0.0), format)
     marks: list[Markup] = []
     for place, each in enumerate(series):
         points = [(frame.centre(index), frame.y(value)) for index, value in enumerate(each.values)]
@@ -85,7 +87,7 @@ def bars(
 ) -> Markup:
     """Bars over time, the series stacked from the first at the bottom."""
     totals = [sum(each.values[index] for each in series) for index in range(len(labels))]
-    frame = _Frame(height, len(labels), max(totals, default=0.0))
+    frame = _Frame(height, len(labels), max(totals, default=0.0), format)
     width = max(1.0, min(32.0, frame.step * 0.72))
     marks = []
     for index in range(len(labels)):
@@ -107,14 +109,19 @@ def bars(
 class _Frame:
     """Where values lie in the picture."""
 
-    def __init__(self, height: int, places: int, largest: float) -> None:
+    def __init__(self, height: int, places: int, largest: float, format: Format) -> None:
         self.height = height
         self.places = places
         self.top = _round_up(largest)
-        self.step = (_WIDTH - _LEFT - _RIGHT) / max(1, places)
+        widest = max(len(format(value)) for value in self.ticks())
+        self.left = max(_LEFT, round(12 + widest * _CHAR_PX))
+        self.step = (_WIDTH - self.left - _RIGHT) / max(1, places)
+
+    def ticks(self) -> Sequence[float]:
+        return [self.top * tick / _TICKS for tick in range(_TICKS + 1)]
 
     def centre(self, index: int) -> float:
-        return _LEFT + (index + 0.5) * self.step
+        return self.left + (index + 0.5) * self.step
 
     def y(self, value: float) -> float:
         inner = self.height - _TOP - _BOTTOM
@@ -150,16 +157,15 @@ def _figure(
 
 def _axes(labels: Sequence[str], frame: _Frame, format: Format) -> Markup:
     parts = []
-    for tick in range(_TICKS + 1):
-        value = frame.top * tick / _TICKS
+    for value in frame.ticks():
         y = frame.y(value)
         parts.append(
             Markup(
                 '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
                 '<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{}</text>'
-            ).format(_LEFT, _WIDTH - _RIGHT, y, y, _LEFT - 8, y + 3.5, format(value))
+            ).format(frame.left, _WIDTH - _RIGHT, y, y, frame.left - 8, y + 3.5, format(value))
         )
-    every = max(1, math.ceil(len(labels) / max(1, (_WIDTH - _LEFT) // _LABEL_PX)))
+    every = max(1, math.ceil(len(labels) / max(1, (_WIDTH - frame.left) // _LABEL_PX)))
     for index in range(0, len(labels), every):
         parts.append(  # noqa: PERF401 - the picture is put together in one order
             Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
