@@ -113,6 +113,7 @@ def deployment_settings(data_dir: Path, **overrides: Any) -> Settings:
         "worker_lease_s": 5,
         "worker_poll_s": 0.2,
         "exploration_share": 0,
+        "dns_resolver": "127.0.0.1:9",  # nobody answers there: no name that a test makes up is asked of anybody
     }
     return load_settings({}, overrides={**defaults, **overrides})
 

@@ -133,8 +133,8 @@ def ago(value: datetime | None, now: datetime) -> Markup:
 def credits(amount_micro: int, places: int | None = 3) -> str:
     """Micro-credits as dollars: `$12.480`; with None as many decimals as there are."""
     if places is None:
-        sign, digits = ("-", -amount_micro) if amount_micro < 0 else ("", amount_micro)
-        return f"{sign}${money.text(digits)}"
+        exact = Decimal(money.text(abs(amount_micro)))
+        return f"{'-' if amount_micro < 0 else ''}${exact:,}"
     amount = Decimal(abs(amount_micro)).scaleb(-6).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
     return f"{'-' if amount_micro < 0 else ''}${amount:,}"
 
