@@ -142,7 +142,7 @@ class _Side:
 
 
 async def console(*, quick: bool) -> str:
-    """Measure and return the table in Markdown; takes about five minutes and 5 GB of disk, one when quick.
+    """Measure and return the table in Markdown; takes about ten minutes and 5 GB of disk, one when quick.
 
     Raises:
         RuntimeError: a page was not answered 200.

@@ -37,7 +37,7 @@ def next_of(html: str) -> str | None:
 
 async def test_the_heading_is_the_balance(console_client: ConsoleClientOf) -> None:
     client = await console_client("member", credits="12.48")
-    assert '<h1><bdi>Credits : $12.480</bdi></h1>' in await client.page("/credits")
+    assert "<h1><bdi>Credits : $12.480</bdi></h1>" in await client.page("/credits")
 
 
 async def test_every_row_tells_its_change_and_the_balance_after_it(console_client: ConsoleClientOf) -> None:

@@ -213,8 +213,8 @@ async def test_the_day_in_which_a_period_began_keeps_its_hours(console_client: C
             )
     began = noon - timedelta(days=20)
     await db.execute(
-        """UPDATE accounts SET period_anchor = $2, period_starts_at = $2, period_ends_at = $2::timestamptz + interval '31 days'
-           WHERE id = $1""",
+        """UPDATE accounts SET period_anchor = $2, period_starts_at = $2,
+               period_ends_at = $2::timestamptz + interval '31 days' WHERE id = $1""",
         account,
         began + timedelta(minutes=30),
     )

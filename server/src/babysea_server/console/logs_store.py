@@ -15,7 +15,7 @@ from uuid import UUID
 from babysea_server.db.pool import Database
 
 #: Rows of the log that one page may read; the first hour is read however full it is.
-READ_MAX = 100_000
+READ_MAX = 40_000
 _HOURS_MAX = 500
 
 _COLUMNS = """r.at, r.request_id, r.apikey_id, r.method, r.endpoint, r.query, r.status, r.error_code, r.replayed,
