@@ -279,7 +279,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     console_enabled: Annotated[bool, _text("false: no console at `/console` of the API.")] = True
     console_url: Annotated[
         str | None,
-        _text("Scheme and authority where people reach the console; by default the default region's API host."),
+        _text(
+            "Scheme and authority where people reach the console; by default the default region's API host."
+        ),
     ] = None
     sign_up: Annotated[
         Literal["open", "invite", "closed"],
@@ -301,7 +303,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ()
     dns_resolver: Annotated[
         str | None,
-        _text("Name server that custom domains are verified with, address or address:port; else the machine's own."),
+        _text(
+            "Name server that custom domains are verified with, address or address:port; else the machine's own."
+        ),
     ] = None
     stripe_secret_key: Annotated[
         str | None, _text("Key of Stripe's API; without it accounts buy nothing by themselves.")

@@ -143,7 +143,10 @@ def console(
         name = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"http://{name}:{listener.getsockname()[1]}/console"
         return run_api(
-            settings, listener, console_only=True, on_ready=lambda: _ready(f"console listening on {address}\n")
+            settings,
+            listener,
+            console_only=True,
+            on_ready=lambda: _ready(f"console listening on {address}\n"),
         )
 
     _run(serve)

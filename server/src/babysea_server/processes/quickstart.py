@@ -242,7 +242,8 @@ class Quickstart:
         first = "" if self.first is None else f"\n  {self.first}\n"
         console = f"\n  Console    {self.file.console_url}" if self._console else ""
         if self.sign_in_link is not None:
-            console += f"\n  Sign in    {self.sign_in_link}\n             (once, within an hour; the next start prints another)"
+            console += f"\n  Sign in    {self.sign_in_link}"
+            console += "\n             (once, within an hour; the next start prints another)"
         fox = _paste(
             base,
             key,
