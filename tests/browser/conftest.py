@@ -18,6 +18,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 from tests.conftest import deployment_settings
 from tests.console.support import Person, make_person
 from tests.databases import Databases
+from tests.effort import EFFORT
 from tests.support import Deployment, make_account
 
 from babysea_server.accounts.roles import Role
@@ -42,6 +43,11 @@ _FLAGS = [
 ]
 _TIMEOUT_MS = 15_000
 _HEIGHTS = {375: 812, 1440: 900}
+#: How a flow is walked: on a phone in the dark and on a desk in the light; thoroughly in both themes on both.
+LOOKS = pytest.mark.parametrize(
+    ("width", "theme"),
+    [(375, "dark"), (1440, "light"), *([(375, "light"), (1440, "dark")] if EFFORT >= 2 else [])],
+)
 
 #: How the whole page is checked in the browser, beside what a test looks for.
 _AUDIT = (Path(__file__).with_name("audit.js")).read_text(encoding="utf-8")

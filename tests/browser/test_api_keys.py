@@ -2,16 +2,14 @@
 
 import re
 
-import pytest
 from playwright.async_api import expect
-from tests.browser.conftest import OpenConsole
+from tests.browser.conftest import LOOKS, OpenConsole
 
 from babysea_server.keys.scopes import SCOPES
 from babysea_server.keys.service import issue
 
 
-@pytest.mark.parametrize("width", [375, 1440])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@LOOKS
 async def test_a_key_is_created_shown_once_and_copied(
     console_page: OpenConsole, width: int, theme: str
 ) -> None:

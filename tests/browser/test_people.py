@@ -5,7 +5,7 @@ import re
 import pyotp
 import pytest
 from playwright.async_api import expect
-from tests.browser.conftest import OpenConsole
+from tests.browser.conftest import LOOKS, OpenConsole
 from tests.console.support import make_person
 
 from babysea_server.accounts import user_store
@@ -13,8 +13,7 @@ from babysea_server.accounts import user_store
 LONG = "A very long name of somebody who has many given names and uses all of them every day of the week"
 
 
-@pytest.mark.parametrize("width", [375, 1440])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@LOOKS
 async def test_pages_of_people_look_right(console_page: OpenConsole, width: int, theme: str) -> None:
     console = await console_page(width=width, theme=theme)
     await make_person(console.served.deployment, console.account_id, "owner", name="عبد الرحمن")

@@ -3,14 +3,11 @@
 import json
 import re
 
-import pytest
 from playwright.async_api import Locator, Page, Request, Route, expect
-from tests.browser.conftest import ConsolePage, OpenConsole
+from tests.browser.conftest import LOOKS, ConsolePage, OpenConsole
 
 from babysea_server.keys.scopes import SCOPES
 from babysea_server.keys.service import issue
-
-WHOLE = [(375, "light"), (375, "dark"), (1440, "light"), (1440, "dark")]
 
 
 async def _key(console: ConsolePage) -> str:
@@ -38,7 +35,7 @@ def _forget(console: ConsolePage, status: int) -> None:
     console.faults.clear()
 
 
-@pytest.mark.parametrize(("width", "theme"), WHOLE)
+@LOOKS
 async def test_a_picture_is_made_and_seen(console_page: OpenConsole, width: int, theme: str) -> None:
     console = await console_page(width=width, theme=theme)
     secret = await _key(console)
@@ -247,7 +244,7 @@ async def test_everything_is_done_by_keyboard(console_page: OpenConsole) -> None
     await expect(_newest(tab)).to_contain_text("bfl/flux-schnell")
 
 
-@pytest.mark.parametrize(("width", "theme"), WHOLE)
+@LOOKS
 async def test_the_models_can_be_read(console_page: OpenConsole, width: int, theme: str) -> None:
     console = await console_page(role="member", width=width, theme=theme)
     tab = await console.open("/models?type=video")

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from playwright.async_api import expect
-from tests.browser.conftest import OpenConsole, Served, _Server
+from tests.browser.conftest import LOOKS, OpenConsole, Served, _Server
 from tests.conftest import deployment_settings
 from tests.console.name_server import NameServer, name_server
 from tests.console.stripe_emulator import SECRET_KEY, WEBHOOK_SECRET, StripeEmulator, signed, stripe_emulator
@@ -23,8 +23,6 @@ from babysea_server.app.shared import build_shared
 from babysea_server.ledger import store as ledger
 from babysea_server.processes.listening import listening_socket
 from babysea_server.processes.serve import http_config
-
-SIZES = pytest.mark.parametrize(("width", "theme"), [(375, "dark"), (1440, "light")])
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +75,7 @@ async def served(databases: Databases, names: NameServer, stripe: StripeEmulator
         await serving
 
 
-@SIZES
+@LOOKS
 async def test_a_domain_is_added_verified_and_removed(
     console_page: OpenConsole, names: NameServer, width: int, theme: str
 ) -> None:
@@ -109,7 +107,7 @@ async def test_a_domain_is_added_verified_and_removed(
     await expect(tab.get_by_text("Use a domain of your own")).to_be_visible()
 
 
-@SIZES
+@LOOKS
 async def test_a_pack_is_bought_and_an_alert_added(
     console_page: OpenConsole, stripe: StripeEmulator, width: int, theme: str
 ) -> None:

@@ -1,7 +1,6 @@
 """Metrics, Logs, Credits and a generation in a real browser: what happened is found on each of them."""
 
-import pytest
-from tests.browser.conftest import ConsolePage, OpenConsole
+from tests.browser.conftest import LOOKS, ConsolePage, OpenConsole
 from tests.console.traffic import generation, key_of, log
 from tests.support import eventually
 
@@ -51,8 +50,7 @@ async def _fill(page: ConsolePage, *, many: bool = False) -> None:
         )
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1440])
+@LOOKS
 async def test_the_pages_of_a_busy_account(console_page: OpenConsole, width: int, theme: str) -> None:
     page = await console_page("member", width=width, theme=theme)
     await _fill(page)
@@ -75,7 +73,7 @@ async def test_the_pages_of_a_busy_account(console_page: OpenConsole, width: int
     await page.check(f"generation-{name}")
 
 
-@pytest.mark.parametrize(("width", "theme"), [(375, "dark"), (1440, "light")])
+@LOOKS
 async def test_the_pages_of_a_new_account(console_page: OpenConsole, width: int, theme: str) -> None:
     page = await console_page(width=width, theme=theme, credits="0")
     for path in ("metrics", "logs", "credits"):

@@ -2,9 +2,8 @@
 
 import re
 
-import pytest
 from playwright.async_api import expect
-from tests.browser.conftest import ConsolePage, OpenConsole
+from tests.browser.conftest import LOOKS, ConsolePage, OpenConsole
 from tests.console.webhook_log import generation_id, happen, make_endpoint, many, newest, tried
 
 from babysea_server.accounts import notices
@@ -12,7 +11,6 @@ from babysea_server.accounts.activity import OPERATOR, SYSTEM, record
 from babysea_server.webhooks.endpoint_store import Endpoint
 
 #: Every page on a phone and on a desk, in the dark and in the light; the colours do not depend on the width.
-_LOOKS = pytest.mark.parametrize(("width", "theme"), [(375, "dark"), (1440, "light")])
 
 _ANSWER = '<script>alert(1)</script><h1 style="font-size:90px">Internal Server Error</h1> ' + "x" * 900
 
@@ -46,7 +44,7 @@ async def _log(console: ConsolePage) -> Endpoint:
     return endpoint
 
 
-@_LOOKS
+@LOOKS
 async def test_an_endpoint_is_added_and_its_secret_shown_once(
     console_page: OpenConsole, width: int, theme: str
 ) -> None:
@@ -74,7 +72,7 @@ async def test_an_endpoint_is_added_and_its_secret_shown_once(
     await console.check(f"{shot}-new")
 
 
-@_LOOKS
+@LOOKS
 async def test_a_delivery_is_opened_and_replayed(console_page: OpenConsole, width: int, theme: str) -> None:
     console = await console_page(width=width, theme=theme)
     endpoint = await _log(console)
@@ -123,7 +121,7 @@ async def test_ten_thousand_deliveries_are_paged(console_page: OpenConsole) -> N
     await console.check("webhook-dark-1440-many")
 
 
-@_LOOKS
+@LOOKS
 async def test_notifications_are_read(console_page: OpenConsole, width: int, theme: str) -> None:
     console = await console_page(width=width, theme=theme)
     db, account_id = console.db, console.account_id
@@ -144,7 +142,7 @@ async def test_notifications_are_read(console_page: OpenConsole, width: int, the
     await expect(tab.get_by_role("heading", name="127.0.0.1")).to_be_visible()
 
 
-@_LOOKS
+@LOOKS
 async def test_activity_is_narrowed_and_exported(console_page: OpenConsole, width: int, theme: str) -> None:
     console = await console_page(width=width, theme=theme)
     db, account_id = console.db, console.account_id
