@@ -34,6 +34,7 @@ _HAS_CHROMIUM = CHROMIUM.exists()
 _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-software-rasterizer",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",

@@ -1,6 +1,7 @@
 """The HTTP application of one process, and the API's side of each of its regions."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from starlette.responses import Response
@@ -11,7 +12,6 @@ from babysea_server.accounts import store as accounts
 from babysea_server.accounts.domain_hosts import DomainHosts
 from babysea_server.accounts.routes import AccountRoutes
 from babysea_server.accounts.stripe_route import PATH as STRIPE_PATH
-from babysea_server.app.console import Console
 from babysea_server.app.registries import (
     RegistryFactory,
     live_providers,
@@ -65,6 +65,9 @@ from babysea_server.settings import Settings, SettingsError
 from babysea_server.telemetry.health import HealthApp
 from babysea_server.telemetry.metrics import ApiMetrics
 from babysea_server.telemetry.requests import RequestLog, address_key
+
+if TYPE_CHECKING:
+    from babysea_server.app.console import Console
 
 #: One for each kind of count, and one for the health of them.
 _COUNTER_CONNECTIONS = 3
@@ -298,9 +301,11 @@ class Api:
         self._proxies = _trusted_proxies(settings)
         self._published = Publisher(documents, region_hosts)
         self._callbacks = CallbacksApp({name: region.callbacks for name, region in self.regions.items()})
-        self.console: Console | None = None
-        if settings.console_enabled or console_only:
-            self.console = Console(shared, self.regions, hosts, alone=console_only)
+        self.console = (
+            _console(shared, self.regions, hosts, alone=console_only)
+            if settings.console_enabled or console_only
+            else None
+        )
         self._console_only = console_only
         self._files = FilesApp(self._store_for, lambda host: region_hosts.get(host_name(host)), shared.signer)
         self._stripe_events = stripe_events(
@@ -367,6 +372,15 @@ class Api:
     def _store_for(self, region: str) -> ObjectStore | None:
         found = self.regions.get(region)
         return None if found is None else found.store
+
+
+def _console(
+    shared: Shared, regions: Mapping[str, ApiRegion], hosts: Mapping[str, str], *, alone: bool
+) -> "Console":
+    # Here: pages, templates and their libraries are a third of all that an API imports.
+    from babysea_server.app.console import Console
+
+    return Console(shared, regions, hosts, alone=alone)
 
 
 def _trusted_proxies(settings: Settings) -> TrustedProxies | None:

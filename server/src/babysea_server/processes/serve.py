@@ -5,16 +5,14 @@ import contextlib
 import gc
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from babysea_server.app.api import Api
 from babysea_server.app.shared import build_shared
 from babysea_server.app.telemetry import Telemetry
-from babysea_server.app.workers import Workers
 from babysea_server.catalog.catalog import CatalogError
 from babysea_server.db.cluster import Cluster
 from babysea_server.kit.tasks import end
@@ -24,6 +22,9 @@ from babysea_server.processes.http import HttpProtocol
 from babysea_server.processes.listening import BACKLOG, listening_socket
 from babysea_server.processes.stopping import Stop
 from babysea_server.settings import Settings
+
+if TYPE_CHECKING:
+    from babysea_server.app.api import Api
 
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +55,8 @@ async def run_api(
     Raises:
         StartError, SchemaError, EmbeddedPostgresError, ValueError
     """
+    from babysea_server.app.api import Api  # here, as with workers: a process imports only what it is
+
     stop = Stop()
     with contextlib.suppress(StoppedError), _start_faults():
         async with _databases(settings, stop) as cluster:
@@ -96,7 +99,7 @@ def settle_memory() -> None:
     gc.freeze()
 
 
-async def _serve_http(api: Api, listener: socket.socket, stop: Stop, on_ready: Callable[[], None]) -> None:
+async def _serve_http(api: "Api", listener: socket.socket, stop: Stop, on_ready: Callable[[], None]) -> None:
     server = _Server(http_config(api))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     stopped = asyncio.create_task(stop.wait(), name="stop")
@@ -117,6 +120,8 @@ async def run_worker(settings: Settings, *, on_ready: Callable[[], None]) -> Non
     Raises:
         StartError, SchemaError, EmbeddedPostgresError, ValueError
     """
+    from babysea_server.app.workers import Workers
+
     stop = Stop()
     with contextlib.suppress(StoppedError), _start_faults():
         async with _databases(settings, stop) as cluster:
