@@ -10,7 +10,7 @@ import struct
 import sys
 import termios
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,11 +96,44 @@ class Terminal:
         return await asyncio.wait_for(asyncio.shield(self.code), PATIENCE_S)
 
 
+class Warm:
+    """The process that commands are forked from, and what it answers, by the number of the command.
+
+    A command that a test gave up on may be answered for later: nobody takes that for the answer of another.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self._number = 0
+        self._answers: dict[tuple[int, str], int] = {}
+
+    async def start(self, job: dict[str, Any]) -> tuple[int, int]:
+        """Start a command; its number and its process id."""
+        assert self.process.stdin is not None
+        self._number += 1
+        number = self._number
+        self.process.stdin.write(json.dumps(job | {"number": number}).encode() + b"\n")
+        pid = await self.answer(number, "pid")
+        assert pid > 1
+        return number, pid
+
+    async def answer(self, number: int, kind: str) -> int:
+        """The process id or the exit code of a command. One asks at a time: commands run one after the other."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(PATIENCE_S):
+            while (number, kind) not in self._answers:
+                line = await self.process.stdout.readline()
+                assert line, "the warm process has ended"
+                of, what, value = line.split()
+                self._answers[int(of), what.decode()] = int(value)
+        return self._answers[number, kind]
+
+
 class Program:
     """Runs `babysea` in one folder, with logins and caches of its own."""
 
-    def __init__(self, process: asyncio.subprocess.Process, folder: Path, key: str, base_url: str) -> None:
-        self._process = process
+    def __init__(self, warm: Warm, folder: Path, key: str, base_url: str) -> None:
+        self._warm = warm
         self._number = 0
         self.folder = folder
         self.environment = {
@@ -119,15 +152,6 @@ class Program:
             "folder": str(self.folder),
         }
 
-    async def _start(self, job: dict[str, Any]) -> int:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(job).encode() + b"\n")
-        return await self._answer()
-
-    async def _answer(self) -> int:
-        assert self._process.stdout is not None
-        return int(await asyncio.wait_for(self._process.stdout.readline(), PATIENCE_S))
-
     async def __call__(
         self, *arguments: str, stdin: str = "", environment: Environment | None = None
     ) -> Result:
@@ -144,13 +168,14 @@ class Program:
         names = {name: self.folder / f".{self._number}.{name}" for name in ("stdin", "stdout", "stderr")}
         names["stdin"].write_text(stdin)
         job = self._job(arguments, environment) | {name: str(path) for name, path in names.items()}
-        running = Running(self, await self._start(job), names["stdout"], names["stderr"])
+        running = Running(self._warm, *await self._warm.start(job), names["stdout"], names["stderr"])
         try:
             yield running
         finally:
             if running.result is None:
-                os.kill(running.pid, signal.SIGKILL)
-                await self._answer()
+                with suppress(ProcessLookupError):
+                    os.kill(running.pid, signal.SIGKILL)
+                await self._warm.answer(running.number, "code")
 
     @asynccontextmanager
     async def terminal(
@@ -162,10 +187,11 @@ class Program:
         loop = asyncio.get_running_loop()
         terminal = Terminal(main, columns)
         loop.add_reader(main, terminal.read)
-        terminal.pid = await self._start(self._job(arguments, environment) | {"terminal": os.ttyname(side)})
+        job = self._job(arguments, environment) | {"terminal": os.ttyname(side)}
+        number, terminal.pid = await self._warm.start(job)
 
         async def end() -> None:
-            code = await self._answer()
+            code = await self._warm.answer(number, "code")
             os.write(side, _END)  # comes after all that the command wrote
 
             async def drained() -> bool:
@@ -179,7 +205,8 @@ class Program:
             yield terminal
         finally:
             if not terminal.code.done():
-                os.kill(terminal.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(terminal.pid, signal.SIGKILL)
             await ending
             loop.remove_reader(main)
             os.close(main)
@@ -189,8 +216,9 @@ class Program:
 class Running:
     """A command that was started."""
 
-    def __init__(self, program: Program, pid: int, out: Path, err: Path) -> None:
-        self._program = program
+    def __init__(self, warm: Warm, number: int, pid: int, out: Path, err: Path) -> None:
+        self._warm = warm
+        self.number = number
         self._out, self._err = out, err
         self.pid = pid
         self.result: Result | None = None
@@ -204,17 +232,19 @@ class Running:
         os.kill(self.pid, number)
 
     async def ended(self) -> Result:
-        code = await self._program._answer()
+        code = await self._warm.answer(self.number, "code")
         self.result = Result(code, self._out.read_text(), self._err.read_text())
         assert "Traceback" not in self.result.out + self.result.err, self.result
         return self.result
 
 
-async def warm() -> asyncio.subprocess.Process:
-    """The process that commands are forked from."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(Path(__file__).with_name("warm.py")),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
+async def warm() -> Warm:
+    """Start the process that commands are forked from."""
+    return Warm(
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(Path(__file__).with_name("warm.py")),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
     )

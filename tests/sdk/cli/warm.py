@@ -1,7 +1,7 @@
 """Runs `babysea` quickly: imports it once, then forks a real process for each command, one after the other.
 
 Reads one JSON object a line (`arguments`, `environment`, `folder`, and either `terminal` or `stdin`, `stdout` and
-`stderr`) and answers with two lines: the command's process id, and its exit code.
+`stderr`, and its `number`) and answers with two lines: the number with the command's process id, and then its exit code.
 """
 
 import io
@@ -63,18 +63,19 @@ def run(job: dict[str, Any]) -> int:
     return 0
 
 
-def answer(text: object) -> None:
-    sys.stdout.write(f"{text}\n")
+def answer(number: int, kind: str, value: int) -> None:
+    sys.stdout.write(f"{number} {kind} {value}\n")
     sys.stdout.flush()
 
 
 def serve() -> None:
     for line in sys.stdin:
+        job = json.loads(line)
         child = os.fork()
         if child == 0:
-            os._exit(run(json.loads(line)))
-        answer(child)
-        answer(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            os._exit(run(job))
+        answer(job["number"], "pid", child)
+        answer(job["number"], "code", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 import_all()
