@@ -1,7 +1,7 @@
 """Runs `babysea` quickly: imports it once, then forks a real process for each command, one after the other.
 
-Reads one JSON object a line (`arguments`, `environment`, `folder`, and either `terminal` or `stdin`, `stdout` and
-`stderr`, and its `number`) and answers with two lines: the number with the command's process id, and then its exit code.
+Reads one JSON object a line (`number`, `arguments`, `environment`, `folder`, and either `terminal` or `stdin`, `stdout`
+and `stderr`) and answers with two lines: the number with the command's process id, and with its exit code.
 """
 
 import io
