@@ -23,7 +23,7 @@ _STEPS = headings(page("docs/quickstart.md"))
 async def sign_in_link() -> AsyncIterator[str]:
     """What a first `up` prints, while it runs."""
     async with running_system(QUICK) as system:
-        up = await system.up()
+        up = await system.up(BABYSEA_CONSOLE_ENABLED="true")
         link = re.search(r"Sign in +(http://\S+)", up.out)
         assert link is not None
         yield link[1]
