@@ -24,7 +24,7 @@ async def _record(
 
 
 def _listed(html: str) -> list[str]:
-    return re.findall(r"<bdi[^>]*>(.*?)</bdi>", html)
+    return re.findall(r"<bdi[^>]*>(.*?)</bdi>", html.partition("</h1>")[2])
 
 
 async def _exported(client: ConsoleClient, query: str = "") -> list[dict[str, Any]]:
