@@ -21,7 +21,7 @@ async def _notify(client: ConsoleClient, *texts: str, kind: str = _LOW, **data: 
 
 
 def _listed(html: str) -> list[str]:
-    return re.findall(r"<bdi[^>]*>(.*?)</bdi>", html)
+    return re.findall(r"<bdi[^>]*>(.*?)</bdi>", html.partition("</h1>")[2])
 
 
 async def test_unread_notices_come_first_and_are_counted(console_client: ConsoleClientOf) -> None:

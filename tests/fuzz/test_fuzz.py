@@ -15,7 +15,7 @@ from tests.fuzz.request import MISSING_ID, World, seeds
 from tests.fuzz.session import fuzz
 from tests.fuzz.target import SETTINGS
 
-SLICE = effort(600)
+SLICE = effort(1000)
 KEY = "bye_" + "k" * 40
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

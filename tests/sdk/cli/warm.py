@@ -7,6 +7,7 @@ and `stderr`) and answers with two lines: the number with the command's process 
 import io
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -32,6 +33,8 @@ def import_all() -> None:
 def attach(job: dict[str, Any]) -> None:
     """Connect the standard streams as a shell does."""
     os.setsid()
+    # Who runs the tests in the background may have Ctrl-C ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if terminal := job.get("terminal"):
         # The first terminal that the leader of a session opens is its own: Ctrl-C there is a signal here.
         for number in (0, 1, 2):
