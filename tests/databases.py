@@ -97,15 +97,19 @@ class Databases:
     async def _emptied(self, name: str) -> bool:
         assert self._pristine is not None
         try:
-            connection = await asyncpg.connect(self.postgres.dsn(name), timeout=10)
-        except (asyncpg.PostgresError, OSError):
+            # Whoever holds a lock is somebody that is still connected, or a server that is not well.
+            patience = {"lock_timeout": "2000", "statement_timeout": "10000"}
+            connection = await asyncpg.connect(
+                self.postgres.dsn(name), timeout=10, command_timeout=20, server_settings=patience
+            )
+        except (asyncpg.PostgresError, OSError, TimeoutError):
             return False
         try:
             return await _empty(connection, self._pristine)
-        except asyncpg.PostgresError:
+        except (asyncpg.PostgresError, TimeoutError):
             return False
         finally:
-            await connection.close()
+            await connection.close(timeout=5)
 
     async def _admin(self, statement: str) -> None:
         connection = await asyncpg.connect(self.postgres.dsn("postgres"))
