@@ -5,13 +5,14 @@ import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 import uvicorn
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
@@ -114,28 +115,36 @@ async def shoot(tab: Page, name: str) -> None:
         await tab.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
-@pytest.fixture(scope="session")
-async def served(databases: Databases) -> AsyncIterator[Served]:
-    """API, console and worker of region us on a port of this machine, for all tests of the session."""
+@asynccontextmanager
+async def product(databases: Databases, *, worker: bool, **settings: Any) -> AsyncIterator[Served]:
+    """API and console of region us on a port of this machine, perhaps with a worker; `settings` beside quick ones."""
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(prefix="babysea-browser-"))
         dsn = await stack.enter_async_context(databases.fresh())
         listener = listening_socket("127.0.0.1", 0)
         stack.callback(listener.close)
-        port = listener.getsockname()[1]
-        shared = build_shared(deployment_settings(Path(folder), port=port))
-        api, workers = Api(shared, {"us": dsn}), Workers(shared, {"us": dsn})
+        origin = f"http://localhost:{listener.getsockname()[1]}"
+        shared = build_shared(deployment_settings(Path(folder), port=listener.getsockname()[1], **settings))
+        api, workers = Api(shared, {"us": dsn}), Workers(shared, {"us": dsn}) if worker else None
         await api.open()
         stack.push_async_callback(api.close)
-        await workers.open()
-        stack.push_async_callback(workers.close)
+        if workers is not None:
+            await workers.open()
+            stack.push_async_callback(workers.close)
         server = _Server(http_config(api))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        deployment = Deployment(shared.settings, api, workers, api.regions["us"].db, None)  # type: ignore[arg-type]  # no client: the browser is
-        yield Served(deployment, f"http://localhost:{port}")
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=origin, trust_env=False))
+        yield Served(Deployment(shared.settings, api, workers, api.regions["us"].db, client), origin)
         server.should_exit = True
         server.force_exit = True  # streams of live updates are still open
         await serving
+
+
+@pytest.fixture(scope="session")
+async def served(databases: Databases) -> AsyncIterator[Served]:
+    """API, console and worker, for all tests of the session."""
+    async with product(databases, worker=True) as served:
+        yield served
 
 
 @pytest.fixture(scope="session")

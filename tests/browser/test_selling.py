@@ -1,28 +1,18 @@
 """Domains and Billing in a real browser: their main flows, both themes, a phone and a desk."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from playwright.async_api import expect
-from tests.browser.conftest import LOOKS, OpenConsole, Served, _Server
-from tests.conftest import deployment_settings
+from tests.browser.conftest import LOOKS, OpenConsole, Served, product
 from tests.console.name_server import NameServer, name_server
+from tests.console.selling import PLANS, PRICES
 from tests.console.stripe_emulator import SECRET_KEY, WEBHOOK_SECRET, StripeEmulator, signed, stripe_emulator
-from tests.console.test_billing import PLANS
 from tests.databases import Databases
-from tests.support import Deployment
 
 from babysea_server.accounts import billing_store, domain_store, domains
 from babysea_server.accounts.stripe_events import read_event
-from babysea_server.app.api import Api
-from babysea_server.app.shared import build_shared
 from babysea_server.ledger import store as ledger
-from babysea_server.processes.listening import listening_socket
-from babysea_server.processes.serve import http_config
 
 
 @pytest.fixture(scope="module")
@@ -36,43 +26,27 @@ async def names() -> AsyncIterator[NameServer]:
 async def stripe() -> AsyncIterator[StripeEmulator]:
     """The payment service of this module's product."""
     async with stripe_emulator() as emulator:
-        emulator.prices = {
-            "price_starter": (900, "usd"),
-            "price_pro": (2900, "usd"),
-            "price_small": (1000, "usd"),
-        }
+        emulator.prices = dict(PRICES)
         yield emulator
 
 
 @pytest.fixture(scope="module")
-async def served(databases: Databases, names: NameServer, stripe: StripeEmulator) -> AsyncIterator[Served]:
-    """API and console of region us on a port of this machine, with a name server and a payment service."""
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="babysea-selling-")))
-        (folder / "plans.toml").write_text(PLANS)
-        dsn = await stack.enter_async_context(databases.fresh())
-        listener = listening_socket("127.0.0.1", 0)
-        stack.callback(listener.close)
-        port = listener.getsockname()[1]
-        settings = deployment_settings(
-            folder,
-            port=port,
-            plans_file=str(folder / "plans.toml"),
-            dns_resolver=names.address,
-            stripe_secret_key=SECRET_KEY,
-            stripe_webhook_secret=WEBHOOK_SECRET,
-            stripe_api_url=stripe.origin,
-        )
-        api = Api(build_shared(settings), {"us": dsn})
-        await api.open()
-        stack.push_async_callback(api.close)
-        server = _Server(http_config(api))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        deployment = Deployment(settings, api, None, api.regions["us"].db, None)  # type: ignore[arg-type]  # no client: the browser is
-        yield Served(deployment, f"http://localhost:{port}")
-        server.should_exit = True
-        server.force_exit = True  # streams of live updates are still open
-        await serving
+async def served(
+    databases: Databases, names: NameServer, stripe: StripeEmulator, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Served]:
+    """API and console with a name server and a payment service."""
+    plans = tmp_path_factory.mktemp("selling") / "plans.toml"
+    plans.write_text(PLANS)
+    async with product(
+        databases,
+        worker=False,
+        plans_file=str(plans),
+        dns_resolver=names.address,
+        stripe_secret_key=SECRET_KEY,
+        stripe_webhook_secret=WEBHOOK_SECRET,
+        stripe_api_url=stripe.origin,
+    ) as served:
+        yield served
 
 
 @LOOKS

@@ -121,7 +121,7 @@ async def test_an_export_holds_what_the_page_is_narrowed_to(
     console_client: ConsoleClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = await console_client("member")
-    monkeypatch.setattr(activity, "_STEP", 7)
+    monkeypatch.setattr(activity, "EXPORT_STEP", 7)
     names = [f"entry {number}" for number in range(30)]
     await _record(client, *names)
     await _record(client, "a key", action="api_key.created", actor=actor_of(client.person.user))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from tests.support import principal
@@ -54,9 +55,14 @@ class FakeKeys:
     def __init__(self, scopes: frozenset[str] = ALL_SCOPES) -> None:
         self.scopes = scopes
         self.calls: list[tuple[str, str | None, str]] = []
+        self.accounts: list[UUID | None] = []
+        """Whose custom domain each call came through."""
 
-    async def __call__(self, region: str, authorization: str | None, client: str) -> Principal:
+    async def __call__(
+        self, region: str, authorization: str | None, client: str, account_id: UUID | None
+    ) -> Principal:
         self.calls.append((region, authorization, client))
+        self.accounts.append(account_id)
         if authorization is None:
             raise ApiError(AUTHENTICATION_REQUIRED, "Send your key.")
         if authorization != "Bearer bye_good":

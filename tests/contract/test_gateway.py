@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -228,7 +229,9 @@ class TestFailures:
             assert "private" not in text
 
     async def test_a_failure_to_authenticate_is_masked_too(self, make_gateway: MakeGateway) -> None:
-        async def broken(region: str, authorization: str | None, client: str) -> Principal:
+        async def broken(
+            region: str, authorization: str | None, client: str, account_id: uuid.UUID | None
+        ) -> Principal:
             raise ConnectionError("postgres://user:password@db")
 
         with capture_logs(processors=[merge_contextvars]) as logs:
@@ -316,9 +319,11 @@ class TestServerTiming:
     async def test_phases_and_total_are_told_in_milliseconds(
         self, make_gateway: MakeGateway, keys: FakeKeys, clock: TurnedClock
     ) -> None:
-        async def slow_keys(region: str, authorization: str | None, client: str) -> Principal:
+        async def slow_keys(
+            region: str, authorization: str | None, client: str, account_id: uuid.UUID | None
+        ) -> Principal:
             clock.seconds += 0.002
-            return await keys(region, authorization, client)
+            return await keys(region, authorization, client, account_id)
 
         async def handler(call: Call) -> Reply:
             clock.seconds += 0.003

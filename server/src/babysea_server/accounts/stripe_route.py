@@ -11,7 +11,7 @@ from babysea_server.accounts.billing import Billing
 from babysea_server.accounts.stripe_api import PaymentsUnavailableError
 from babysea_server.accounts.stripe_events import BadEventError, Event, read_event
 from babysea_server.db.pool import DatabaseUnavailableError, fault_of
-from babysea_server.kit import json
+from babysea_server.kit.asgi import read_body, send_json
 
 PATH = "/stripe/events"
 
@@ -50,7 +50,7 @@ class StripeEvents:
             return await _answer(send, 400, "an event has one signature")
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                body = await _body(receive)
+                body = await read_body(receive, _BODY_MAX)
         except TimeoutError:
             return await _answer(send, 408, "it took too long; send it again")
         if body is None:
@@ -84,23 +84,5 @@ class StripeEvents:
         return 200, "nothing to do"
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """The whole body; None where it is too large, or the sender left."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        body += message.get("body", b"")
-        if len(body) > _BODY_MAX:
-            return None
-        if not message.get("more_body"):
-            return bytes(body)
-
-
 async def _answer(send: Send, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
-    body = json.dumps({"message": text})
-    length = (b"content-length", str(len(body)).encode())
-    fixed = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), length]
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
-    await send({"type": "http.response.body", "body": body})
+    await send_json(send, status, {"message": text}, (b"cache-control", b"no-store"), *headers)

@@ -42,7 +42,7 @@ from babysea_server.generations.routes import GenerationRoutes
 from babysea_server.generations.service import Generations
 from babysea_server.keys.authenticate import Authenticator
 from babysea_server.keys.routes import KeyRoutes
-from babysea_server.kit import json
+from babysea_server.kit.asgi import send_json
 from babysea_server.kit.calls import Handler, Principal, RateWindow, ServedRequest
 from babysea_server.limits.counters import WindowCounters
 from babysea_server.limits.guard import AuthGuard
@@ -293,7 +293,6 @@ class Api:
                 for operation, handler in region.handlers().items()
             },
             shared.clock,
-            authenticate_on=self._authenticate,
             observe=None if metrics is None else metrics.requests,
             deadline_seconds=settings.request_timeout_s,
         )
@@ -353,7 +352,7 @@ class Api:
             await self.gateway(scope, receive, send)
 
     async def _authenticate(
-        self, region: str, authorization: str | None, client_ip: str, account_id: UUID | None = None
+        self, region: str, authorization: str | None, client_ip: str, account_id: UUID | None
     ) -> Principal:
         return await self.regions[region].authenticate(authorization, client_ip, account_id)
 
@@ -391,18 +390,11 @@ def _trusted_proxies(settings: Settings) -> TrustedProxies | None:
 
 
 async def _welcome(send: Send) -> None:
-    body = json.dumps(
-        {
-            "name": "BabySea",
-            "version": __version__,
-            "api": "/v1",
-            "openapi": OPENAPI_PATH,
-            "docs": REFERENCE_PATH,
-        }
-    )
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    document = {
+        "name": "BabySea",
+        "version": __version__,
+        "api": "/v1",
+        "openapi": OPENAPI_PATH,
+        "docs": REFERENCE_PATH,
+    }
+    await send_json(send, 200, document)

@@ -1,6 +1,9 @@
 """Commands on users: links for people whom mail does not reach, and invitations by the operator."""
 
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -56,14 +59,7 @@ def reset_password(
     as_json: AsJson = False,
 ) -> None:
     """Print a link that sets another password: once, within an hour."""
-    origin = read_settings(data_dir, config, log_level="warning").console_origin
-
-    async def work(db: Database, chosen: str) -> dict[str, Any]:
-        user = await _find(db, email)
-        token = await new_reset_link(db, user.id)
-        return {"email": user.email, "link": f"{origin}/console/reset/{chosen}/{token}"}
-
-    show(in_region(data_dir, config, region, work), as_json=as_json)
+    _print_link(email, new_reset_link, "reset", region, data_dir, config, as_json=as_json)
 
 
 @users_app.command("sign-in-link")
@@ -75,12 +71,24 @@ def sign_in_link(
     as_json: AsJson = False,
 ) -> None:
     """Print a link that signs a user in: once, within an hour."""
+    _print_link(email, new_sign_in_link, "link", region, data_dir, config, as_json=as_json)
+
+
+def _print_link(
+    email: str,
+    make: Callable[[Database, UUID], Awaitable[str]],
+    place: str,
+    region: str | None,
+    data_dir: Path | None,
+    config: Path | None,
+    *,
+    as_json: bool,
+) -> None:
     origin = read_settings(data_dir, config, log_level="warning").console_origin
 
     async def work(db: Database, chosen: str) -> dict[str, Any]:
         user = await _find(db, email)
-        token = await new_sign_in_link(db, user.id)
-        return {"email": user.email, "link": f"{origin}/console/link/{chosen}/{token}"}
+        return {"email": user.email, "link": f"{origin}/console/{place}/{chosen}/{await make(db, user.id)}"}
 
     show(in_region(data_dir, config, region, work), as_json=as_json)
 

@@ -34,11 +34,11 @@ from babysea_server.kit.ids import request_id
 MAX_BODY_BYTES = 100 * 1024
 DEADLINE_SECONDS = 30.0
 
-Authenticate = Callable[[str, str | None, str], Awaitable[Principal]]
-"""(region, `Authorization` header, client address) to the caller. Raises ApiError."""
+Authenticate = Callable[[str, str | None, str, UUID | None], Awaitable[Principal]]
+"""(region, `Authorization` header, client address, account) to the caller. Raises ApiError.
 
-AuthenticateOn = Callable[[str, str | None, str, UUID], Awaitable[Principal]]
-"""The same on the custom domain of an account, where keys of others are unknown."""
+The account is the one whose custom domain was asked, where keys of others are unknown; else None.
+"""
 
 TakeRate = Callable[[Principal], Awaitable[RateWindow | None]]
 """Counts a request of the caller's account; None when its plan has no limit."""
@@ -102,7 +102,6 @@ class Gateway:
         record: keeps the request log.
         handlers: the operations that are served, by region and operation id.
         clock: the time of answers, and of `Server-Timing`.
-        authenticate_on: finds the caller on a custom domain; needed where the firewall admits any.
         observe: counts answers; never waits, never fails.
         deadline_seconds: the longest that one request may take; accepting a generation limits itself.
 
@@ -118,14 +117,12 @@ class Gateway:
         handlers: Mapping[tuple[str, str], Handler],
         clock: Clock,
         *,
-        authenticate_on: AuthenticateOn | None = None,
         observe: Observe | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
         self.draining = False
         self._firewall = firewall
         self._authenticate = authenticate
-        self._authenticate_on = authenticate_on
         self._observe = observe
         self._take_rate = take_rate
         self._record = record
@@ -208,14 +205,9 @@ class Gateway:
         """The caller, whose account's rate has counted this request."""
         client = scope.get("client")
         progress.client_ip = client[0] if client else ""
-        credentials = admitted.headers.get("authorization")
-        if admitted.account_id is None:
-            principal = await self._authenticate(admitted.region, credentials, progress.client_ip)
-        else:
-            assert self._authenticate_on is not None
-            principal = await self._authenticate_on(
-                admitted.region, credentials, progress.client_ip, admitted.account_id
-            )
+        principal = await self._authenticate(
+            admitted.region, admitted.headers.get("authorization"), progress.client_ip, admitted.account_id
+        )
         progress.principal = principal
         progress.window = await self._take_rate(principal)
         return principal

@@ -5,13 +5,13 @@ order, too early or never, and what they carry decides nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from babysea_server.kit import json
+from babysea_server.kit.asgi import read_body, send_json
 from babysea_server.providers.callbacks import PREFIX, CallbackAddresses, CallbackVerifier
 
 _log = structlog.get_logger(__name__)
@@ -68,7 +68,7 @@ class CallbacksApp:
         callbacks, attempt_id = found
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                body = await _body(receive)
+                body = await read_body(receive, _BODY_MAX)
                 if body is None:
                     return await _answer(send, 413, f"a callback has at most {_BODY_MAX} bytes")
                 headers = {
@@ -89,29 +89,5 @@ class CallbacksApp:
         return None
 
 
-async def _body(receive: Callable[[], Awaitable[object]]) -> bytes | None:
-    """The whole body; None where it is too large, or the sender left."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        assert isinstance(message, dict)
-        if message["type"] != "http.request":
-            return None
-        body += message.get("body", b"")
-        if len(body) > _BODY_MAX:
-            return None
-        if not message.get("more_body"):
-            return bytes(body)
-
-
 async def _answer(send: Send, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
-    body = json.dumps({"message": text})
-    length = (b"content-length", str(len(body)).encode())
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [(b"content-type", b"application/json"), length, *headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
+    await send_json(send, status, {"message": text}, *headers)

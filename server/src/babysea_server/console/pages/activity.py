@@ -1,11 +1,8 @@
 """Activity: what was done in the account and by whom; it is only ever added to."""
 
-import csv
-import io
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from babysea_server.accounts import member_store
 from babysea_server.accounts.activity import CATEGORIES, Entry
@@ -15,12 +12,11 @@ from babysea_server.console.activity_store import Found, Wanted
 from babysea_server.console.listing import Column, Listing, Page
 from babysea_server.console.request import PageRequest
 from babysea_server.console.routes import Route
+from babysea_server.console.row_export import EXPORT_STEP, Row, export
 from babysea_server.console.templating import iso
-from babysea_server.kit import json
 
 #: Entries of one export at most, the newest.
 EXPORT_MAX = 100_000
-_STEP = 1000
 
 _COLUMNS = (
     Column("description", "What was done"),
@@ -31,8 +27,6 @@ _COLUMNS = (
 _CATEGORY_NAMES = {"api_key": "API key", "auth": "Sign-in", "credit_alert": "Credit alert"}
 _ACTOR_KINDS = [("key", "Any API key"), ("operator", "The operator"), ("system", "BabySea")]
 _FIELDS = ("id", "created_at", "actor", "actor_id", "actor_name", "action", "description")
-#: What a spreadsheet takes for a formula.
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def routes() -> Sequence[Route]:
@@ -103,54 +97,26 @@ async def _actors(page: PageRequest, listing: Listing, found: Found) -> list[tup
 
 
 async def _csv(page: PageRequest) -> Response:
-    return _download(_as_csv(_entries(page)), "csv", "text/csv; charset=utf-8")
+    return await export("activity.csv", _FIELDS, _entries(page))
 
 
 async def _json(page: PageRequest) -> Response:
-    return _download(_as_json(_entries(page)), "json", "application/json")
+    return await export("activity.json", _FIELDS, _entries(page))
 
 
-def _download(content: AsyncIterator[bytes], suffix: str, media_type: str) -> Response:
-    headers = {"content-disposition": f'attachment; filename="activity.{suffix}"'}
-    return StreamingResponse(content, media_type=media_type, headers=headers)
-
-
-async def _entries(page: PageRequest) -> AsyncIterator[Sequence[Entry]]:
+async def _entries(page: PageRequest) -> AsyncIterator[Sequence[Row]]:
     """The newest entries that the address asks for, some at a time."""
     wanted, after, left = _wanted(_listing(page)), None, EXPORT_MAX
     while left:
         found = await activity_store.search(
-            page.db, page.account_id, wanted, limit=min(_STEP, left), after=after
+            page.db, page.account_id, wanted, limit=min(EXPORT_STEP, left), after=after
         )
-        yield found.entries
+        yield [_values(entry) for entry in found.entries]
         left -= len(found.entries)
         if found.next is None:
             return
         after = found.next
 
 
-async def _as_csv(steps: AsyncIterator[Sequence[Entry]]) -> AsyncIterator[bytes]:
-    yield (",".join(_FIELDS) + "\r\n").encode()
-    async for entries in steps:
-        text = io.StringIO()
-        csv.writer(text).writerows([_cell(value) for value in _values(entry).values()] for entry in entries)
-        yield text.getvalue().encode()
-
-
-def _cell(value: Any) -> str:
-    """A value that a spreadsheet shows as it is and does not run."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULAS) else text
-
-
-async def _as_json(steps: AsyncIterator[Sequence[Entry]]) -> AsyncIterator[bytes]:
-    before = b"["
-    async for entries in steps:
-        for entry in entries:
-            yield before + b"\n" + json.dumps(_values(entry))
-            before = b","
-    yield (b"[]\n" if before == b"[" else b"\n]\n")
-
-
-def _values(entry: Entry) -> dict[str, Any]:
+def _values(entry: Entry) -> Row:
     return {**{name: getattr(entry, name) for name in _FIELDS}, "created_at": iso(entry.created_at)}
