@@ -2,7 +2,8 @@
 
 `make bench ARGS=--quick` takes less than a minute; `--only` leaves parts out. `make bench ARGS=growth` compares a small
 account with one of five million generations, `make bench ARGS=foreign` what does not exist with what is somebody
-else's, `make bench ARGS=webhooks` sends webhooks. Nothing is asserted about speed; the exit code is 1 when a request
+else's, `make bench ARGS=webhooks` sends webhooks; `inflight` carries 20,000 generations in one worker, `costs` takes a
+generation's cost apart, `soak` runs a million. Nothing is asserted about speed; the exit code is 1 when a request
 was refused, because then the figures describe something else.
 """
 
@@ -12,17 +13,27 @@ import sys
 import uvloop
 
 from babysea_server.telemetry.logs import configure_logging
+from bench.costs import costs
 from bench.foreign import foreign
 from bench.growth import growth
+from bench.inflight import inflight
 from bench.load import LoadError
 from bench.report import Report, faults, machine, markdown, write
 from bench.rounds import compare, read_requests
 from bench.servers import site
 from bench.settle import drain, light
+from bench.soak import soak
 from bench.webhooks import webhooks
 
 _PARTS = ("http", "settle", "light")
-_OTHERS = {"growth": growth, "foreign": foreign, "webhooks": webhooks}
+_OTHERS = {
+    "growth": growth,
+    "foreign": foreign,
+    "webhooks": webhooks,
+    "inflight": inflight,
+    "costs": costs,
+    "soak": soak,
+}
 
 
 def main() -> int:

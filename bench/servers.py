@@ -6,6 +6,7 @@ Starlette route that answers a constant JSON object of the same size, under the 
 loop, the same HTTP parser, keep-alive, and in front of the same client: what this stack can do at most.
 """
 
+import asyncio
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 from uuid import UUID
 
 import uvicorn
@@ -87,7 +89,9 @@ class Site:
 
 @asynccontextmanager
 async def site(regions: Sequence[str] = (REGION,)) -> AsyncIterator[Site]:
-    """A fresh site with one account of plan unlimited in region us; removed at the end."""
+    """A fresh site with one account of plan unlimited in region us; removed at the end, also by SIGTERM."""
+    if (task := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with tempfile.TemporaryDirectory(prefix="babysea-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         settings = load_settings({}, overrides={"data_dir": name, "regions": list(regions)})
@@ -118,7 +122,7 @@ class Process:
         self._child: subprocess.Popen[str] | None = None
         self.ready_line = ""
 
-    def __enter__(self) -> "Process":
+    def __enter__(self) -> Self:
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
                 [sys.executable, *self._arguments],
@@ -156,13 +160,18 @@ class Process:
         return self._child.pid
 
 
-@contextmanager
-def api_server(site: Site) -> Iterator[int]:
-    """The API of a site, as in production; yields its port."""
+def api_process(site: Site) -> Process:
+    """The API of a site, as in production; the line that it is ready with ends in its port."""
     arguments = ["-m", "babysea_server.cli", "api", "--data-dir", str(site.folder), "--port", "0"]
     for region in site.settings.regions:
         arguments += ["--region", region]
-    with Process(arguments, site.folder / "api.log") as process:
+    return Process(arguments, site.folder / "api.log")
+
+
+@contextmanager
+def api_server(site: Site) -> Iterator[int]:
+    """The same, entered; yields its port."""
+    with api_process(site) as process:
         yield int(process.ready_line.rpartition(":")[2])
 
 

@@ -37,6 +37,7 @@ from babysea_server.generations.admission import AdmissionRequest, Admissions
 from babysea_server.kit.clock import SystemClock
 from babysea_server.kit.ids import uuid7
 from babysea_server.ledger.verify import verify
+from babysea_server.processes.serve import settle_memory
 from babysea_server.providers.base import (
     Accepted,
     Answer,
@@ -84,9 +85,10 @@ class InstantProvider(Provider):
 
 
 class InstantTransport:
-    """Answers from memory and notes when each attempt was sent (Unix seconds)."""
+    """Answers from memory, and notes when each attempt was sent (Unix seconds) unless there are too many."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, noting: bool = True) -> None:
+        self._noting = noting
         picture = io.BytesIO()
         Image.new("RGB", (64, 64), (24, 96, 160)).save(picture, "PNG")
         self._answer = Answer(200, {}, picture.getvalue())
@@ -94,7 +96,8 @@ class InstantTransport:
 
     async def send(self, request: Request, *, timeout_s: float, body_max: int) -> Answer:
         """See `Transport.send`."""
-        self.called[request.url] = time.time()
+        if self._noting:
+            self.called[request.url] = time.time()
         return self._answer
 
     async def close(self) -> None:
@@ -129,9 +132,9 @@ async def drain(site: Site, generations: int) -> Drained:
         RuntimeError: something did not succeed, or the ledger has a difference.
     """
     before = await _settled(site.db)
-    await _admit(site, generations)
+    await admit(site, generations)
     with worker(site, site.folder / "called.json"):
-        await _until_settled(site.db, before + generations)
+        await until_settled(site.db, before + generations)
     seconds = await site.db.fetchval(
         """SELECT extract(epoch FROM max(g.completed_at) - min(a.submitted_at))::float8
            FROM (SELECT id, completed_at FROM generations ORDER BY id DESC LIMIT $1) AS g
@@ -163,7 +166,7 @@ async def light(site: Site, seconds: float) -> Light:
         warm = await asyncio.to_thread(run, load)
         admission = await asyncio.to_thread(run, msgspec.structs.replace(load, seconds=seconds))
         # The one that was under way when the time was up counts nowhere but is settled all the same.
-        await _until_settled(site.db, before + warm.requests + admission.requests)
+        await until_settled(site.db, before + warm.requests + admission.requests)
     rows = await site.db.fetch(
         """SELECT prediction_id, extract(epoch FROM created_at)::float8 AS created,
                   extract(epoch FROM completed_at)::float8 AS completed
@@ -182,12 +185,13 @@ async def light(site: Site, seconds: float) -> Light:
     )
 
 
-def worker(site: Site, notes: Path) -> Process:
+def worker(site: Site, notes: Path | None) -> Process:
     """One worker process with the instant provider; at its end it writes into `notes` when it called."""
-    return Process(["-m", "bench.settle", str(site.folder), str(notes)], site.folder / "worker.log")
+    arguments = [] if notes is None else [str(notes)]
+    return Process(["-m", "bench.settle", str(site.folder), *arguments], site.folder / "worker.log")
 
 
-async def _admit(site: Site, generations: int) -> None:
+async def admit(site: Site, generations: int) -> None:
     """Through the product's own normalisation and admission, without HTTP."""
     db = Database(site.db.dsn, name="bench-admission", size=3)
     await db.open()
@@ -229,7 +233,7 @@ async def _settled(db: Database) -> int:
     return count
 
 
-async def _until_settled(db: Database, count: int) -> None:
+async def until_settled(db: Database, count: int) -> None:
     give_up_at = time.monotonic() + _SETTLED_WITHIN_S
     while await _settled(db) < count:
         if time.monotonic() > give_up_at:
@@ -246,7 +250,7 @@ async def _check(db: Database) -> None:
         )
 
 
-async def _work(settings: Settings, transport: InstantTransport) -> None:
+async def work(settings: Settings, transport: InstantTransport) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -259,6 +263,7 @@ async def _work(settings: Settings, transport: InstantTransport) -> None:
     try:
         workers = Workers(build_shared(settings), {REGION: cluster.dsn(REGION)}, registry)
         await workers.open()
+        settle_memory()
         sys.stdout.write("working\n")
         sys.stdout.flush()
         await stop.wait()
@@ -268,13 +273,14 @@ async def _work(settings: Settings, transport: InstantTransport) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run a worker until SIGTERM; arguments: data folder, file for the notes."""
-    folder, notes = arguments
+    """Run a worker until SIGTERM; arguments: data folder, and a file where there are to be notes."""
+    folder, *notes = arguments
     settings = load_settings(overrides={"data_dir": folder, "regions": [REGION]})
     configure_logging(format=settings.log_format, level=settings.log_level)
-    transport = InstantTransport()
-    uvloop.run(_work(settings, transport))
-    Path(notes).write_bytes(msgspec.json.encode(transport.called))
+    transport = InstantTransport(noting=bool(notes))
+    uvloop.run(work(settings, transport))
+    for file in notes:
+        Path(file).write_bytes(msgspec.json.encode(transport.called))
 
 
 if __name__ == "__main__":

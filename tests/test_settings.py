@@ -5,6 +5,7 @@ import json
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def test_every_setting_is_read_from_its_variable(name: str, tmp_path: Path) -> N
         "oidc_allowed_domains": ("example.com, example.org", ("example.com", "example.org")),
         "sign_up": ("open", "open"),
         "log_format": ("json", "json"),
+        "tracing_endpoint": ("http://127.0.0.1:4318/in", "http://127.0.0.1:4318/in"),
         "log_level": ("debug", "debug"),
     }
     described = {row["name"]: row["default"] for row in describe(load_settings({}))}
@@ -112,6 +114,61 @@ def test_the_prefixed_name_beats_the_plain_one() -> None:
     assert load_settings({"PORT": "1", "HOST": "::1"}) == load_settings({}), (
         "only some names go without prefix"
     )
+
+
+@pytest.mark.parametrize(
+    ("variable", "read"),
+    [
+        ("MASTER_KEY", lambda settings: settings.master_key),
+        ("BABYSEA_MASTER_KEY", lambda settings: settings.master_key),
+        ("DATABASE_URL_JP", lambda settings: settings.database_url_jp),
+        ("REDIS_URL", lambda settings: settings.redis_url),
+        ("BABYSEA_SMTP_URL", lambda settings: settings.smtp_url),
+        ("STRIPE_SECRET_KEY", lambda settings: settings.stripe_secret_key),
+        ("REPLICATE_API_TOKEN", lambda settings: settings.providers["replicate"].api_key),
+        ("BABYSEA_PROVIDER_FAL_API_KEY", lambda settings: settings.providers["fal"].api_key),
+        ("BABYSEA_PROVIDER_FAL_WEBHOOK_SECRET", lambda settings: settings.providers["fal"].webhook_secret),
+    ],
+)
+def test_a_secret_may_be_in_a_file(variable: str, read: Callable[[Settings], str], tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("from-a-file-with-a-newline-at-its-end\n")
+    settings = load_settings({f"{variable}_FILE": str(file)}, overrides={"data_dir": str(tmp_path)})
+    assert read(settings) == "from-a-file-with-a-newline-at-its-end"
+
+
+def test_a_secret_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("in the file")
+    with pytest.raises(SettingsError, match="MASTER_KEY and MASTER_KEY_FILE are both set") as refused:
+        load_settings({"MASTER_KEY": "here", "MASTER_KEY_FILE": str(file)})
+    assert "in the file" not in str(refused.value)
+    # Empty is as if it were not set, as everywhere.
+    assert load_settings({"MASTER_KEY": "", "MASTER_KEY_FILE": str(file)}).master_key == "in the file"
+    assert load_settings({"MASTER_KEY": "here", "MASTER_KEY_FILE": ""}).master_key == "here"
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"two\nlines\n", b"\xff\xfe", b"x" * 100_000])
+def test_a_file_that_holds_no_secret_is_refused_without_telling_what_it_holds(
+    content: bytes, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(content)
+    with pytest.raises(SettingsError, match=f"^REDIS_URL_FILE: {file} ") as refused:
+        load_settings({"REDIS_URL_FILE": str(file)})
+    assert "two" not in str(refused.value)
+    with pytest.raises(SettingsError, match="cannot be read: No such file"):
+        load_settings({"REDIS_URL_FILE": str(tmp_path / "missing")})
+
+
+def test_what_is_no_secret_is_not_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "domain"
+    file.write_text("media.example.com")
+    assert load_settings({"BABYSEA_DOMAIN_FILE": str(file)}).domain == "localhost"
+    with pytest.raises(SettingsError, match="providers have no such setting"):
+        load_settings({"BABYSEA_PROVIDER_FAL_BASE_URL_FILE": str(file)})
+    # `plans_file` is a setting of its own, and stays one.
+    assert load_settings({"BABYSEA_PLANS_FILE": str(file)}).plans_file == str(file)
 
 
 def test_regions_are_served_once_and_the_default_region_is_one_of_them() -> None:

@@ -20,7 +20,8 @@ from tests.support import Deployment, JumpingClock
 from babysea_server.accounts import user_store
 from babysea_server.accounts.totp import new_secret
 from babysea_server.app.shared import build_shared
-from babysea_server.console.oidc import OidcClient, OidcSettings, begin_way, find_way
+from babysea_server.console.oidc import OidcSettings, begin_way, find_way
+from babysea_server.console.oidc_client import OidcClient
 from babysea_server.kit.clock import SystemClock
 from babysea_server.settings import SettingsError
 

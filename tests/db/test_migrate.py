@@ -117,11 +117,24 @@ async def test_an_external_database_with_an_old_schema_is_refused(dsn: str, tmp_
 
 
 @pytest.mark.parametrize("migrate_external", [False, True])
-async def test_a_schema_of_a_newer_server_is_left_alone(
+async def test_a_schema_that_a_newer_server_prepared_is_served_and_left_alone(
     dsn: str, tmp_path: Path, migrate_external: bool
 ) -> None:
     await execute(dsn, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(SchemaError, match=r"revision 9999.* newer babysea-server"):
+    cluster = Cluster(external(dsn, tmp_path))
+    await cluster.open(migrate_external=migrate_external)
+    await cluster.finish()
+    assert await revisions(dsn) == ["9999"]
+
+
+@pytest.mark.parametrize("migrate_external", [False, True])
+async def test_a_schema_that_a_newer_server_finished_is_refused_and_left_alone(
+    dsn: str, tmp_path: Path, migrate_external: bool
+) -> None:
+    await execute(dsn, "UPDATE alembic_version SET version_num = '9999'")
+    await execute(dsn, "CREATE TABLE alembic_version_finishing (version_num varchar(32))")
+    await execute(dsn, "INSERT INTO alembic_version_finishing VALUES ('9999')")
+    with pytest.raises(SchemaError, match=r"revision 9999.* newer babysea-server .* upgrade is finished"):
         await Cluster(external(dsn, tmp_path)).open(migrate_external=migrate_external)
     assert await revisions(dsn) == ["9999"]
 

@@ -36,12 +36,12 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(path: Path) -> None:
 
 
 def _leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    children = getattr(command, "commands", None)
-    if children is None:
+    if not hasattr(command, "commands"):
         yield path, command
         return
-    for name, child in children.items():
-        yield from _leaves(child, (*path, name))
+    context = command.make_context(None, [], resilient_parsing=True)
+    for name in command.list_commands(context):
+        yield from _leaves(command.get_command(context, name), (*path, name))
 
 
 def _options(command: Any) -> set[str]:

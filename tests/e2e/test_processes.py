@@ -5,7 +5,8 @@ import signal
 from decimal import Decimal
 
 from tests.e2e.load import Outcome, storm, submit
-from tests.e2e.system import Api, System
+from tests.e2e.system import PATIENCE_S, Api, System
+from tests.support import eventually
 
 from babysea_server.kit.money import MICROS_PER_CREDIT
 
@@ -76,6 +77,23 @@ async def test_an_api_that_is_stopped_answers_what_it_accepted_and_takes_nothing
     assert {row["key"]: row["id"] for row in rows} == outcome.accepted
     await system.all_settled()
     await system.books_are_clean()
+
+
+async def test_an_api_that_drains_serves_while_it_says_that_it_is_not_ready(system: System) -> None:
+    key = system.quickstart["api_key"]
+    process, api = await system.api(key, BABYSEA_DRAIN_S="300")
+    process.send(signal.SIGTERM)
+
+    async def unready() -> bool:
+        return (await api.client.get(f"{api.base}/readyz")).status_code == 503
+
+    await eventually(unready, within_s=PATIENCE_S)
+    outcome = Outcome()
+    assert await submit(api, "while-it-drains", outcome), outcome.codes
+    await process.kill()
+
+    process, api = await system.api(key, BABYSEA_DRAIN_S="0.2")
+    assert await process.stop() == 0
 
 
 async def test_a_worker_that_is_stopped_gives_its_work_back_at_once(system: System) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import io
 import itertools
 import re
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -139,8 +140,8 @@ class Emulator:
     def __init__(self) -> None:
         self.requests: list[Received] = []
         self.jobs: dict[str, EmulatedJob] = {}
-        self.callbacks: list[int] = []
-        """The statuses our server answered callbacks with."""
+        self.callbacks: defaultdict[Misbehavior | None, list[int]] = defaultdict(list)
+        """The statuses our server answered callbacks with, by how the job was to behave."""
         self.polls_until_done = 1
         self.down = False
         self.origin = ""
@@ -224,16 +225,16 @@ class Emulator:
             return
         times = 2 if job.behavior is Misbehavior.CALLBACK_TWICE else 1
         forged = job.behavior is Misbehavior.CALLBACK_FORGED
-        sending = self._post(job.callback_url, [build(forged) for _ in range(times)])
+        sending = self._post(job, job.callback_url, [build(forged) for _ in range(times)])
         self._tasks.add(asyncio.create_task(sending))
 
-    async def _post(self, url: str, messages: list[tuple[dict[str, str], bytes]]) -> None:
+    async def _post(self, job: EmulatedJob, url: str, messages: list[tuple[dict[str, str], bytes]]) -> None:
         timeout = aiohttp.ClientTimeout(total=10)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             for headers, body in messages:
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                     async with session.post(url, data=body, headers=headers) as answer:
-                        self.callbacks.append(answer.status)
+                        self.callbacks[job.behavior].append(answer.status)
 
     # ------------------------------------------------------------------------------- the server
 

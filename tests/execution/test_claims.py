@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from tests.execution.conftest import BALANCE, COST, House
 from tests.execution.scripted import DONE, AdapterError, Call, Gate, Script, Scripted, accepted
 from tests.support import eventually
@@ -289,3 +290,22 @@ async def test_a_settlement_that_waited_for_a_cancellation_discards_its_output(h
     assert [outcome for _, outcome, _ in await house.outcomes(generation)] == ["discarded"]
     assert house.files() == []
     await house.check()
+
+
+@pytest.mark.parametrize("statement", ["_OPEN", "_ACCEPT", "_RESOLVE"])
+async def test_a_batch_of_writes_does_not_read_all_that_is_in_flight(house: House, statement: str) -> None:
+    # Statistics of a quiet moment: nothing was in flight when they were made.
+    await asyncio.gather(*(house.admit() for _ in range(300)))
+    await house.db.execute("ANALYZE generations")
+    worker = await house.bare_worker()
+    claims = await store.claim(house.db, worker, 300)
+    sql: str = getattr(store, statement)
+    ids = [claim.id for claim in claims[:8]]
+    arguments = {
+        "_OPEN": (worker, ids, ids, ids, [1] * 8, ["m"] * 8, [1] * 8, ["p"] * 8, ["a"] * 8, [1] * 8),
+        "_ACCEPT": (worker, ids, ids, [1] * 8, ["up"] * 8, [None] * 8),
+        "_RESOLVE": (ids, ["failed"] * 8, *[[None] * 8] * 4, ids, [1] * 8, worker),
+    }[statement]
+    plan = "\n".join(row[0] for row in await house.db.fetch(f"EXPLAIN {sql}", *arguments))
+    assert "generations_leased" not in plan, plan
+    assert "attempts_one_open" not in plan, plan

@@ -1,8 +1,8 @@
 """Real files, made with the real encoders."""
 
 import io
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -52,13 +52,35 @@ def film(format: str, codec: str, frames: int = 48, options: tuple[tuple[str, st
         return path.read_bytes()
 
 
-def films() -> Iterator[tuple[str, bytes]]:
-    yield "mp4", film("mp4", "libx264")
-    yield "mp4 with its index first", film("mp4", "libx264", options=(("movflags", "faststart"),))
-    yield "mp4 in fragments", film("mp4", "libx264", options=(("movflags", "frag_keyframe+empty_moov"),))
-    yield "mov", film("mov", "libx264")
-    yield "webm", film("webm", "libvpx-vp9")
-    yield "webm made live", film("webm", "libvpx-vp9", options=(("live", "1"),))
+class Samples(Mapping[str, bytes]):
+    """Files by name, each made when it is first asked for: who only collects the tests makes none."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], bytes]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+def films() -> Samples:
+    return Samples(
+        {
+            "mp4": partial(film, "mp4", "libx264"),
+            "mp4 with its index first": partial(film, "mp4", "libx264", options=(("movflags", "faststart"),)),
+            "mp4 in fragments": partial(
+                film, "mp4", "libx264", options=(("movflags", "frag_keyframe+empty_moov"),)
+            ),
+            "mov": partial(film, "mov", "libx264"),
+            "webm": partial(film, "webm", "libvpx-vp9"),
+            "webm made live": partial(film, "webm", "libvpx-vp9", options=(("live", "1"),)),
+        }
+    )
 
 
 @cache

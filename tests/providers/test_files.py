@@ -10,9 +10,14 @@ from aiohttp import web
 from tests.resolving import ScriptedResolver
 
 from babysea_server.kit.connections import Allowance
-from babysea_server.providers.base import Answer, AnswerLostError, NeverSentError, Request
+from babysea_server.providers.base import (
+    Answer,
+    AnswerLostError,
+    AnswerTooLargeError,
+    NeverSentError,
+    Request,
+)
 from babysea_server.providers.files import FileTransport
-from babysea_server.providers.http import AnswerTooLargeError
 
 SECRET = "sk-live-do-not-tell"
 LIMIT = 1000

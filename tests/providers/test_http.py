@@ -17,8 +17,14 @@ from tests.resolving import ScriptedResolver
 from tests.support import eventually
 
 from babysea_server.kit.connections import Allowance
-from babysea_server.providers.base import Answer, AnswerLostError, NeverSentError, Request
-from babysea_server.providers.http import AnswerTooLargeError, HttpTransport, Timeouts
+from babysea_server.providers.base import (
+    Answer,
+    AnswerLostError,
+    AnswerTooLargeError,
+    NeverSentError,
+    Request,
+)
+from babysea_server.providers.http import HttpTransport, Timeouts
 
 SECRET = "sk-live-do-not-tell"
 HEADERS = {"authorization": f"Bearer {SECRET}"}

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,13 +26,13 @@ GOOD = picture()
 BFL, FAL = Case("bfl/flux-dev"), Case("bfl/flux-schnell")
 
 #: Found by us, before the provider is asked.
-FAULTS: dict[str, tuple[bytes | None, str]] = {
-    "too many pixels": (picture(5000, 5000), "BSE2002"),
-    "a format it does not read": (picture(format="GIF"), "BSE2004"),
-    "no picture at all": (b"<html>sign in first</html>", "BSE2004"),
-    "cut off": (picture(400, 400)[:500], "BSE2005"),
-    "too many bytes": (GOOD + b"\0" * (20 * 1024 * 1024), "BSE2007"),
-    "not there": (None, "BSE2009"),
+FAULTS: dict[str, tuple[Callable[[], bytes | None], str]] = {
+    "too many pixels": (lambda: picture(5000, 5000), "BSE2002"),
+    "a format it does not read": (lambda: picture(format="GIF"), "BSE2004"),
+    "no picture at all": (lambda: b"<html>sign in first</html>", "BSE2004"),
+    "cut off": (lambda: picture(400, 400)[:500], "BSE2005"),
+    "too many bytes": (lambda: GOOD + b"\0" * (20 * 1024 * 1024), "BSE2007"),
+    "not there": (lambda: None, "BSE2009"),
 }
 #: Found by a provider that fetches the files itself.
 TOLD = {"image-too-small": "BSE2003", "image-too-large": "BSE2002"}
@@ -58,7 +59,8 @@ async def test_a_good_file_reaches_the_provider_as_bytes(make_deployment: MakeDe
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_file_that_will_not_do_buys_nothing(make_deployment: MakeDeployment, fault: str) -> None:
-    content, code = FAULTS[fault]
+    make, code = FAULTS[fault]
+    content = make()
     async with running(BflEmulator()) as bfl, live(make_deployment, [bfl]) as system:
         if content is not None:
             bfl.inputs["file"] = content

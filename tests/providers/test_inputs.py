@@ -9,8 +9,13 @@ import pytest
 from tests.media.samples import SVG, film, picture, sound
 
 from babysea_server.errors import ERRORS
-from babysea_server.providers.base import Answer, AnswerLostError, NeverSentError, Request
-from babysea_server.providers.http import AnswerTooLargeError
+from babysea_server.providers.base import (
+    Answer,
+    AnswerLostError,
+    AnswerTooLargeError,
+    NeverSentError,
+    Request,
+)
 from babysea_server.providers.inputs import InputRefusedError, InputRule, check_input, load_input
 
 IMAGE = InputRule(frozenset({"image"}), 100_000)

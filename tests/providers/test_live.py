@@ -53,18 +53,17 @@ async def _live(make_deployment: MakeDeployment, profile: Profile, **settings: A
 
 async def test_what_it_makes_is_stored_and_settled(make_deployment: MakeDeployment, profile: Profile) -> None:
     async with _live(make_deployment, profile) as system:
-        for case in filter(None, (profile.image, profile.video)):
-            sent = await system.generate(case, "a quiet harbour", profile.emulator.provider)
-            ended = await system.ended(sent)
+        cases = list(filter(None, (profile.image, profile.video)))
+        sent = [await system.generate(case, "a quiet harbour", profile.emulator.provider) for case in cases]
+        for case, generation in zip(cases, sent, strict=True):
+            ended = await system.ended(generation)
             assert ended.status == "succeeded", (case.model, ended)
             assert ended.provider == profile.emulator.provider
             assert len(ended.files) == case.outputs
             assert ended.charged == ended.reserved > 0
             [attempt] = ended.attempts
             assert (attempt["adapter"], attempt["outcome"]) == (profile.emulator.provider, "used")
-        assert system.emulators[0].purchases == sum(
-            max(1, case.submits) for case in (profile.image, profile.video) if case
-        )
+        assert system.emulators[0].purchases == sum(max(1, case.submits) for case in cases)
 
 
 async def test_each_misbehaviour_alone_ends_as_documented(
@@ -139,14 +138,17 @@ async def test_callbacks_end_the_wait_and_decide_nothing(
     assert case is not None
     async with _live(make_deployment, profile, callbacks=True) as system:
         emulator = system.emulators[0]
-        for word in words:
-            emulator.callbacks.clear()
-            sent = await system.generate(case, f"[emulate:{word}] a harbour", emulator.provider)
-            ended = await system.ended(sent)
+        sent = {
+            word: await system.generate(case, f"[emulate:{word}] a harbour", emulator.provider)
+            for word in words
+        }
+        for word, generation in sent.items():
+            ended = await system.ended(generation)
             assert ended.status == "succeeded", (word, ended)
             assert ended.charged == ended.reserved
-            await emulator.settle()
-            assert emulator.callbacks == _callback_statuses(profile, word), word
+        await emulator.settle()
+        for word in words:
+            assert emulator.callbacks[word] == _callback_statuses(profile, word), word
 
 
 def _callback_statuses(profile: Profile, word: Misbehavior) -> list[int]:

@@ -62,13 +62,13 @@ async def test_health_is_outside_of_the_operations_and_only_read(deployment: Dep
 
 
 async def test_a_process_that_is_about_to_end_is_not_ready(deployment: Deployment) -> None:
-    deployment.api.gateway.draining = True
+    deployment.api.draining = True
     async with listener(deployment.api.telemetry) as operator, anybody(deployment) as client:
         assert await operator.ready() == (503, {"status": "draining"})
         assert (await operator.client.get("/healthz")).status_code == 200
         told = await client.get("/readyz")
         assert (told.status_code, told.json()) == (503, {"status": "unavailable"})
-    deployment.api.gateway.draining = False
+    deployment.api.draining = False
 
 
 async def test_a_process_is_not_ready_while_its_database_is_away(

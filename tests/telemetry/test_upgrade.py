@@ -4,13 +4,9 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from alembic import command
-from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
-from babysea_server.db import migrate as migrations
 from babysea_server.db.embedded import EmbeddedPostgres
+from babysea_server.db.migrate import migrate
 
 _ATTEMPTS = """
 INSERT INTO accounts (id, name, plan) VALUES ('00000000-0000-0000-0000-000000000001', 'A', 'free');
@@ -37,19 +33,7 @@ FROM (VALUES
 async def old(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
     """Connection string of a database at revision 0002 with attempts in it."""
     dsn = await postgres.ensure_database("old")
-    engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(dsn), poolclass=NullPool
-    )
-
-    def upgrade(connection: Connection) -> None:
-        config = migrations._config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0002")
-
-    async with engine.connect() as connection:
-        await connection.run_sync(upgrade)
-        await connection.commit()
-    await engine.dispose()
+    await migrate(dsn, to="0002")
     admin = await asyncpg.connect(dsn)
     await admin.execute(_ATTEMPTS)
     await admin.close()
@@ -60,7 +44,7 @@ async def old(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
 
 
 async def test_attempts_from_before_are_priced_and_counted(old: str) -> None:
-    await migrations.migrate(old)
+    await migrate(old)
     db = await asyncpg.connect(old)
     rows = await db.fetch(
         """SELECT day::text, provider, submissions, used, failed, estimated_cost, wasted_cost FROM usage_providers

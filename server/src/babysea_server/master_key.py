@@ -7,9 +7,15 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import structlog
+
 from babysea_server.settings import Settings, SettingsError
 
+_log = structlog.get_logger(__name__)
+
 _FILE = "master.key"
+#: The one before, which is accepted as long as it is there.
+OLD_FILE = f"{_FILE}.old"
 _LENGTH_MIN = 32
 
 
@@ -27,10 +33,35 @@ def load_master_key(settings: Settings) -> bytes:
     try:
         if not path.exists():
             _make(path)
+            if any(map(settings.database_url, settings.regions)):
+                _log.warning(
+                    "master_key_made",
+                    path=str(path),
+                    meaning="every process of these databases needs the same; on several machines set MASTER_KEY",
+                )
         text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the master key cannot be read from {path}: {error}") from error
     return _derive(text, f"the master key in {path}")
+
+
+def load_other_master_key(settings: Settings) -> bytes | None:
+    """The key that is accepted beside the master key while that is changed, or None.
+
+    It is `MASTER_KEY_OTHER`; where the master key is a file, also `<data_dir>/master.key.old`, which a rotation leaves.
+
+    Raises:
+        SettingsError: too short, or the file cannot be used.
+    """
+    if settings.master_key_other is not None:
+        return _derive(settings.master_key_other.strip(), "MASTER_KEY_OTHER")
+    path = settings.data_path / OLD_FILE
+    if settings.master_key is not None or not path.exists():
+        return None
+    try:
+        return _derive(path.read_text().strip(), f"the old master key in {path}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the old master key cannot be read from {path}: {error}") from error
 
 
 def _derive(text: str, origin: str) -> bytes:

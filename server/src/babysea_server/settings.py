@@ -2,7 +2,8 @@
 
 A setting is read from the environment (`BABYSEA_` + the upper-case name; the names in `_PLAIN_NAMES` also
 without the prefix), else from one TOML file (`--config`, `BABYSEA_CONFIG`, or `<data_dir>/babysea.toml`), else it
-has the default given here. `babysea-server settings` prints them all with their present values.
+has the default given here. A secret's variable may name a file instead, with `_FILE` after it.
+`babysea-server settings` prints them all with their present values.
 """
 
 import difflib
@@ -25,8 +26,12 @@ _PLAIN_NAMES = frozenset(
         "database_url_us",
         "database_url_eu",
         "database_url_jp",
+        "database_replica_url_us",
+        "database_replica_url_eu",
+        "database_replica_url_jp",
         "storage_url",
         "master_key",
+        "master_key_other",
         "redis_url",
         "stripe_secret_key",
         "stripe_webhook_secret",
@@ -35,9 +40,13 @@ _PLAIN_NAMES = frozenset(
 _SECRET_NAMES = frozenset(
     {
         "master_key",
+        "master_key_other",
         "database_url_us",
         "database_url_eu",
         "database_url_jp",
+        "database_replica_url_us",
+        "database_replica_url_eu",
+        "database_replica_url_jp",
         "redis_url",
         "smtp_url",
         "oidc_client_secret",
@@ -65,6 +74,9 @@ PROVIDER_VARIABLES: Mapping[str, tuple[str, str]] = {
     "OPENAI_COMPATIBLE_API_KEY": ("openai_compatible", "api_key"),
 }
 _PROVIDER_PREFIX = "BABYSEA_PROVIDER_"
+#: After the variable of a secret: it names a file that holds the value, as orchestrators mount them.
+_FILE_SUFFIX = "_FILE"
+_FILE_MAX_BYTES = 64 * 1024
 
 
 class SettingsError(ValueError):
@@ -147,6 +159,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database_url_jp: Annotated[
         str | None, _text("PostgreSQL of region jp; without it the embedded one is used.")
     ] = None
+    database_replica_url_us: Annotated[
+        str | None,
+        _text("Streaming replica of region us's database, for usage and the console's logs and charts."),
+    ] = None
+    database_replica_url_eu: Annotated[
+        str | None,
+        _text("Streaming replica of region eu's database, for usage and the console's logs and charts."),
+    ] = None
+    database_replica_url_jp: Annotated[
+        str | None,
+        _text("Streaming replica of region jp's database, for usage and the console's logs and charts."),
+    ] = None
     database_connections: Annotated[
         int, Meta(ge=2, le=100), _text("Connections at most, per process and region.")
     ] = 12
@@ -156,6 +180,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
     master_key: Annotated[
         str | None, _text("Secret all derived keys come from; made and kept in the data folder when absent.")
+    ] = None
+    master_key_other: Annotated[
+        str | None,
+        _text(
+            "While the master key is changed: the next one or the one before, accepted and otherwise not used."
+        ),
     ] = None
     file_link_lifetime_s: Annotated[
         int, Meta(ge=60, le=604800), _text("How long a signed file link works.")
@@ -217,6 +247,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     worker_poll_s: Annotated[
         float, _Positive, _text("How often a worker looks for work without being woken.")
     ] = 1.0
+    drain_s: Annotated[
+        float,
+        Meta(ge=0, le=300),
+        _text(
+            "How long an API or console that is told to stop goes on serving while `/readyz` already says 503."
+        ),
+    ] = 0.0
     worker_stop_s: Annotated[
         float,
         Meta(ge=0, le=3600),
@@ -256,6 +293,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = 0
     metrics_host: Annotated[str, _text("Address that metrics and health are told at.")] = "127.0.0.1"
+    tracing_endpoint: Annotated[
+        Annotated[str, Meta(pattern="^https?://")] | None,
+        _text(
+            "Where traces are sent over OTLP/HTTP, with the path, e.g. http://127.0.0.1:4318/v1/traces; also "
+            "OTEL_EXPORTER_OTLP_ENDPOINT, without it."
+        ),
+    ] = None
+    tracing_sample: Annotated[
+        float, Meta(ge=0, le=1), _text("Share of the traces that are kept, the same ones by every process.")
+    ] = 1.0
     request_log_days: Annotated[
         int, Meta(ge=1, le=3650), _text("How many days the request log is kept, beside today.")
     ] = 30
@@ -314,9 +361,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str | None, _text("What Stripe signs its events to `/stripe/events` with.")
     ] = None
     stripe_api_url: Annotated[str | None, _text("Where Stripe's API is, other than usual; for tests.")] = None
-    log_format: Annotated[Literal["console", "json"], _text("How logs are written to standard error.")] = (
-        "console"
-    )
+    log_format: Annotated[
+        Literal["auto", "console", "json"],
+        _text(
+            "How logs are written to standard error; auto: as lines for people on a terminal, else as JSON."
+        ),
+    ] = "auto"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _text("Least level that is logged.")
     ] = "info"
@@ -333,6 +383,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def database_url(self, region: str) -> str | None:
         """The external database of a region, or None for the embedded one."""
         url: str | None = getattr(self, f"database_url_{region}")
+        return url
+
+    def database_replica_url(self, region: str) -> str | None:
+        """The replica of a region's database, or None."""
+        url: str | None = getattr(self, f"database_replica_url_{region}")
         return url
 
     @property
@@ -369,7 +424,7 @@ def load_settings(
     Raises:
         SettingsError: unknown name in the file, wrong type, out of range, unreadable file.
     """
-    environment = os.environ if environment is None else environment
+    environment = _with_files(os.environ if environment is None else environment)
     given = {
         name: _Given(value, "the command line")
         for name, value in (overrides or {}).items()
@@ -420,6 +475,43 @@ def _convert(name: str, type: Any, given: _Given) -> Any:
     raise SettingsError(f"{name} cannot be {shown} (from {given.origin}): {reason[0].lower()}{reason[1:]}")
 
 
+def _with_files(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with the contents of the files that its `..._FILE` variables name in place of these."""
+    found = dict(environment)
+    for variable, path in environment.items():
+        name = variable.removesuffix(_FILE_SUFFIX)
+        if name == variable or not _may_be_a_file(name):
+            continue
+        del found[variable]
+        if not path:
+            continue
+        if environment.get(name):
+            raise SettingsError(f"{name} and {variable} are both set; which one is meant?")
+        found[name] = _secret_in(Path(path), variable)
+    return found
+
+
+def _may_be_a_file(variable: str) -> bool:
+    """Whether a variable holds a secret."""
+    if variable in PROVIDER_VARIABLES or variable.startswith(_PROVIDER_PREFIX):
+        return variable.endswith(("_KEY", "_SECRET", "_TOKEN"))
+    setting = variable.removeprefix("BABYSEA_").lower()
+    return setting in _SECRET_NAMES and (variable.startswith("BABYSEA_") or setting in _PLAIN_NAMES)
+
+
+def _secret_in(path: Path, variable: str) -> str:
+    """A file's only line; whoever made it with an editor or `echo` left a newline at its end."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_FILE_MAX_BYTES + 1).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise SettingsError(f"{variable}: {path} cannot be read: {reason}") from error
+    if not text or len(text) > _FILE_MAX_BYTES or not text.isprintable():
+        raise SettingsError(f"{variable}: {path} does not hold one line of text")
+    return text
+
+
 def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
     found: dict[str, _Given] = {}
     for field in msgspec.structs.fields(Settings):
@@ -432,7 +524,23 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
             if text := environment.get(variable):
                 found[field.name] = _Given(_split(field.name, variable, text), variable)
                 break
+    if (endpoint := _standard_tracing_endpoint(environment)) is not None:
+        found.setdefault("tracing_endpoint", endpoint)
     return found
+
+
+def _standard_tracing_endpoint(environment: Mapping[str, str]) -> _Given | None:
+    """Where OpenTelemetry's own variables send traces, if they do."""
+    if (
+        environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+        or environment.get("OTEL_TRACES_EXPORTER", "otlp") == "none"
+    ):
+        return None
+    if whole := environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        return _Given(whole, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if base := environment.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        return _Given(f"{base.rstrip('/')}/v1/traces", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return None
 
 
 def _providers_from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:

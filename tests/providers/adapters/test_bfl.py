@@ -445,7 +445,7 @@ async def test_a_task_that_calls_back_is_found_at_the_regional_host() -> None:
         asked = replace(job(), callback_url=f"{emulator.origin}/nowhere")
         assert isinstance(await finished(runner, asked), Finished)
         await emulator.settle()
-        assert emulator.callbacks == [404]
+        assert emulator.callbacks == {None: [404]}
 
 
 async def test_the_emulator_refuses_what_bfl_would() -> None:

@@ -511,7 +511,7 @@ async def test_a_clip_is_bought_once_polled_and_fetched_with_its_last_frame() ->
         data = [await runner.fetch(asked, output, body_max=1_000_000) for output in read.outputs]
         assert data == [clip(), picture()]
         await emulator.settle()
-        assert (emulator.purchases, emulator.callbacks) == (1, [404])
+        assert (emulator.purchases, dict(emulator.callbacks)) == (1, {None: [404]})
 
 
 async def test_a_lost_answer_is_found_again() -> None:

@@ -4,8 +4,6 @@ import asyncio
 from io import BytesIO
 from uuid import UUID
 
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from babysea_server.accounts import activity
 from babysea_server.accounts.activity import Actor
 from babysea_server.db.pool import Database
@@ -13,14 +11,6 @@ from babysea_server.db.pool import Database
 EDGE = 256
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _PIXELS_MAX = 25_000_000
-_BROKEN = (
-    UnidentifiedImageError,
-    OSError,
-    SyntaxError,  # what Pillow raises for some broken files
-    ValueError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
 
 
 class PictureRefusedError(ValueError):
@@ -33,6 +23,15 @@ def square_png(data: bytes) -> bytes:
     Raises:
         PictureRefusedError: not a PNG, JPEG, WebP or GIF picture, broken, or with too many pixels.
     """
+    from PIL import Image, ImageOps  # here: few requests bring a picture
+
+    broken = (
+        OSError,
+        SyntaxError,  # what Pillow raises for some broken files
+        ValueError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    )
     try:
         with Image.open(BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > _PIXELS_MAX:
@@ -41,7 +40,7 @@ def square_png(data: bytes) -> bytes:
             fitted = ImageOps.fit(upright.convert("RGBA"), (EDGE, EDGE))
     except PictureRefusedError:
         raise
-    except _BROKEN:
+    except broken:
         raise PictureRefusedError("This is not a whole PNG, JPEG, WebP or GIF picture.") from None
     plain = Image.new("RGBA", (EDGE, EDGE))  # without the profile and the texts of the file
     plain.paste(fitted)

@@ -68,8 +68,13 @@ def email_change_token(key: bytes, user: User, email: str, now: datetime) -> str
     return f"{_base64(body)}.{_base64(_seal(key, body, user))}"
 
 
-async def pending_email(db: Database | Any, key: bytes, token: str, now: datetime) -> tuple[User, str]:
+async def pending_email(
+    db: Database | Any, key: bytes, token: str, now: datetime, other: bytes | None = None
+) -> tuple[User, str]:
     """Whose link it is, and the address that it stands for; changes nothing.
+
+    Args:
+        other: a key that is accepted, too.
 
     Raises:
         NotFoundError: used, expired or never made.
@@ -82,14 +87,17 @@ async def pending_email(db: Database | Any, key: bytes, token: str, now: datetim
     except (binascii.Error, UnicodeEncodeError, msgspec.MsgspecError, ValueError):
         raise gone from None
     user = await store.get(db, change.user_id)
-    if user is None or not hmac.compare_digest(given, _seal(key, _bytes(body), user)):
+    keys = (each for each in (key, other) if each is not None)
+    if user is None or not any(hmac.compare_digest(given, _seal(each, _bytes(body), user)) for each in keys):
         raise gone
     if datetime.fromtimestamp(change.expires_at, UTC) <= now:
         raise gone
     return user, change.email
 
 
-async def change_email(db: Database, key: bytes, token: str, now: datetime) -> tuple[User, str]:
+async def change_email(
+    db: Database, key: bytes, token: str, now: datetime, other: bytes | None = None
+) -> tuple[User, str]:
     """Take a new address into use; returns the user as it was, and the new address.
 
     Accounts that the user answers for and that had the old address get the new one. Links that were sent to the old
@@ -101,7 +109,7 @@ async def change_email(db: Database, key: bytes, token: str, now: datetime) -> t
     """
     try:
         async with db.transaction() as connection:
-            user, email = await pending_email(connection, key, token, now)
+            user, email = await pending_email(connection, key, token, now, other)
             # Of two that come at once, the second one finds another address than its link was made for.
             kept = await connection.fetchval("SELECT email FROM users WHERE id = $1 FOR UPDATE", user.id)
             if kept != user.email:

@@ -14,14 +14,21 @@ from babysea_server.kit.clock import rfc3339
 
 
 class AccountRoutes:
-    """Operations about the caller's own account, in one region."""
+    """Operations about the caller's own account, in one region.
 
-    def __init__(self, db: Database) -> None:
+    Args:
+        reads: what usage is read from; it may be some seconds behind.
+    """
+
+    def __init__(self, db: Database, reads: Database) -> None:
         self._db = db
+        self._reads = reads
 
     async def usage(self, call: Call) -> Reply:
-        """Requests, generations and cost of the last days; up to a second behind."""
-        data = await usage(self._db, call.principal.account_id, days=call.query["days"])
+        """Requests, generations and cost of the last days; up to a second behind, with a replica up to ten."""
+        data = None
+        for db in (self._reads, self._db):  # a new account may not have got there
+            data = data or await usage(db, call.principal.account_id, days=call.query["days"])
         if data is None:
             raise _account_not_found()
         return Reply(data)

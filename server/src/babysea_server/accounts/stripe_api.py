@@ -5,7 +5,6 @@ from hashlib import sha256
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-import aiohttp
 import msgspec
 import structlog
 
@@ -33,7 +32,9 @@ class StripeApi:
     """
 
     def __init__(self, secret_key: str, *, base_url: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
-        import stripe  # here: it takes half a second, and most installations never need it
+        # Here: they take most of a second, and most installations never need them.
+        import aiohttp
+        import stripe
 
         self._http: Any = stripe.AIOHTTPClient(timeout=aiohttp.ClientTimeout(total=timeout_s))
         self._client = stripe.StripeClient(
@@ -134,6 +135,7 @@ def _typed(parameters: dict[str, Any]) -> Any:
 
 
 async def _answer(call: Any) -> dict[str, Any]:
+    import aiohttp
     import stripe
 
     try:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
 from babysea_server import __version__
 from babysea_server.accounts import store as accounts
@@ -31,6 +32,7 @@ from babysea_server.contract.proxies import TrustedProxies
 from babysea_server.contract.publish import OPENAPI_PATH, REFERENCE_PATH, Publisher
 from babysea_server.contract.security import secured
 from babysea_server.db.pool import Database
+from babysea_server.db.replica import ReplicaReads
 from babysea_server.errors import AUTHENTICATION_FAILED, ApiError
 from babysea_server.execution.callbacks import Callbacks, CallbacksApp
 from babysea_server.execution.wakeup import Wakeup
@@ -48,7 +50,6 @@ from babysea_server.limits.counters import WindowCounters
 from babysea_server.limits.guard import AuthGuard
 from babysea_server.limits.health import CacheHealth
 from babysea_server.limits.rate import RateLimiter
-from babysea_server.limits.redis import RedisCounters
 from babysea_server.limits.store import PostgresCounters
 from babysea_server.limits.windows import SharedWindows
 from babysea_server.outputs.health import StorageHealth
@@ -65,6 +66,9 @@ from babysea_server.settings import Settings, SettingsError
 from babysea_server.telemetry.health import HealthApp
 from babysea_server.telemetry.metrics import ApiMetrics
 from babysea_server.telemetry.requests import RequestLog, address_key
+from babysea_server.telemetry.tracing import Tracing
+from babysea_server.telemetry.tracing_generations import GenerationTraces
+from babysea_server.telemetry.tracing_requests import RequestTraces
 
 if TYPE_CHECKING:
     from babysea_server.app.console import Console
@@ -83,11 +87,14 @@ class ApiRegion:
         dsn: str,
         registries: RegistryFactory,
         metrics: ApiMetrics | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         settings = shared.settings
         self.region = region
         self.catalog = shared.catalog
         self.db = Database(dsn, name="babysea-api", size=settings.database_connections)
+        replica = settings.database_replica_url(region)
+        self.reads = self.db if replica is None else ReplicaReads(self.db, replica, shared.clock)
         # Connections of their own, so that slow reads never hold up admission; the server itself ends an
         # admission that takes longer than its deadline.
         self.admission_db = Database(
@@ -98,6 +105,7 @@ class ApiRegion:
         )
         self.store = open_store(settings.storage_url, settings.data_path, prefix=region)
         self.registry = registries(settings, shared.catalog, self.db)
+        self._traces = None if tracing is None else GenerationTraces(tracing, region)
         self.authenticator = Authenticator(self.db, region, shared.plans, shared.clock)
         self.wakeup = Wakeup(self.db)
         self.admissions = Admissions(
@@ -109,6 +117,7 @@ class ApiRegion:
             calls_max=settings.admission_calls,
             queue_max=settings.admission_queue,
             observe=None if metrics is None else metrics.admission(region),
+            traces=self._traces,
         )
         self.counters = _counters(settings, region, dsn)
         timeout_s = settings.counters_timeout_s
@@ -128,7 +137,9 @@ class ApiRegion:
         )
         self.runner = Runner(self.registry, shared.clock)
         self.callbacks = Callbacks(
-            CallbackAddresses(shared.master_key, region, settings.callback_url),
+            CallbackAddresses(
+                shared.master_key, region, settings.callback_url, other=shared.other_master_key
+            ),
             CallbackVerifier(self.registry, self.runner, shared.clock),
             self.wakeup.announce,
         )
@@ -141,11 +152,11 @@ class ApiRegion:
         """Handlers by operation id."""
         shared = self._shared
         keys = KeyRoutes()
-        account = AccountRoutes(self.db)
+        account = AccountRoutes(self.db, self.reads)
         catalog = CatalogRoutes(shared.catalog, self._balance, self.registry.available, provider_traits())
         generations = GenerationRoutes(
             Generations(shared.catalog, self.router, self.admissions, self._lifetime_s),
-            Canceling(self.db, self.reader, self.runner, shared.catalog, shared.clock),
+            Canceling(self.db, self.reader, self.runner, shared.catalog, shared.clock, self._traces),
             Deleting(self.db, self.reader, self.store, shared.clock),
             self.reader,
             self.db,
@@ -172,15 +183,18 @@ class ApiRegion:
         }
 
     async def open(self) -> None:
-        """Open pools and background tasks."""
-        await self.db.open()
-        await self.admission_db.open()
-        await self.counters.open()
-        self.authenticator.start()
-        self.wakeup.start()
-        self.rankings.start()
-        self.requests.start()
-        self.domain_hosts.start()
+        """Open pools and background tasks, which name the region in what they log."""
+        with bound_contextvars(region=self.region):
+            await self.db.open()
+            if self.reads is not self.db:
+                await self.reads.open()
+            await self.admission_db.open()
+            await self.counters.open()
+            self.authenticator.start()
+            self.wakeup.start()
+            self.rankings.start()
+            self.requests.start()
+            self.domain_hosts.start()
 
     async def close(self) -> None:
         """Answer what waits, flush what is buffered, close."""
@@ -198,6 +212,8 @@ class ApiRegion:
         await self._failures.close()
         await self.counters.close()
         await self.admission_db.close()
+        if self.reads is not self.db:
+            await self.reads.close()
         await self.db.close()
 
     async def authenticate(
@@ -222,7 +238,7 @@ class ApiRegion:
 
     def show(self, telemetry: Telemetry, metrics: ApiMetrics) -> None:
         """Have the figures told that are kept here, whenever somebody asks."""
-        for pool in (self.db, self.admission_db):
+        for pool in {self.db, self.admission_db, self.reads}:
             telemetry.show_pool(self.region, pool)
         metrics.admission_waiting.labels(self.region).set_function(lambda: self.admissions.waiting)
         metrics.log_lost.add(self.region, read=lambda: self.requests.lost)
@@ -241,6 +257,10 @@ def _counters(settings: Settings, region: str, dsn: str) -> WindowCounters:
         # Connections of their own here, too: what waits too long is decided without it.
         db = Database(dsn, name="babysea-limits", size=_COUNTER_CONNECTIONS, statement_timeout_s=1)
         return PostgresCounters(db)
+    from babysea_server.limits.redis import (
+        RedisCounters,  # here: its library is large, and most have no Redis
+    )
+
     try:
         return RedisCounters(settings.redis_url, region)
     except ValueError as error:
@@ -265,14 +285,18 @@ class Api:
         console_only: bool = False,
     ) -> None:
         settings = shared.settings
+        self.draining = False
+        """Set before the end: from then on the process tells that it is not ready, and serves all the same."""
         self.telemetry = Telemetry(
-            "console" if console_only else "api", settings, dsns, shared.clock, lambda: self.gateway.draining
+            "console" if console_only else "api", settings, dsns, shared.clock, lambda: self.draining
         )
         self.metrics = ApiMetrics.build(self.telemetry.registry)
         metrics = self.metrics if self.telemetry.counting else None
-        self.regions = {
-            region: ApiRegion(shared, region, dsn, registries, metrics) for region, dsn in dsns.items()
-        }
+        tracing = self.telemetry.tracing
+        self.regions: dict[str, ApiRegion] = {}
+        for name, dsn in dsns.items():
+            with bound_contextvars(region=name):
+                self.regions[name] = ApiRegion(shared, name, dsn, registries, metrics, tracing)
         for region in self.regions.values():
             region.show(self.telemetry, self.metrics)
         local = settings.default_region if settings.domain == "localhost" else None
@@ -294,6 +318,7 @@ class Api:
             },
             shared.clock,
             observe=None if metrics is None else metrics.requests,
+            traces=None if tracing is None else RequestTraces(tracing),
             deadline_seconds=settings.request_timeout_s,
         )
         region_hosts = RegionHosts(hosts, self._custom_host)

@@ -14,9 +14,9 @@ from babysea_server.console.app import ConsoleApp
 from babysea_server.console.attempts import Attempts
 from babysea_server.console.live import Live
 from babysea_server.console.mailing import Mailing
-from babysea_server.console.oidc import OidcClient, OidcSettings
+from babysea_server.console.navigation import ROOT
+from babysea_server.console.oidc import OidcSettings
 from babysea_server.console.region import ConsoleRegion, Keys
-from babysea_server.console.templating import ROOT
 from babysea_server.contract.firewall import host_name
 from babysea_server.kit.clock import Clock
 from babysea_server.limits.windows import SharedWindows
@@ -25,6 +25,7 @@ from babysea_server.webhooks.secrets import SecretBox
 
 if TYPE_CHECKING:
     from babysea_server.app.api import ApiRegion
+    from babysea_server.console.oidc_client import OidcClient
 
 
 class Console:
@@ -46,7 +47,7 @@ class Console:
         self._hosts = {*hosts, host_name(urlsplit(self._origin).netloc)}
         passwords = Passwords()
         oidc = _oidc(settings, shared.clock)
-        keys = Keys.derive(shared.master_key)
+        keys = Keys.derive(shared.master_key, shared.other_master_key)
         names = sorted(regions, key=lambda name: name != settings.default_region)
         self.regions = {
             name: _region(shared, regions[name], passwords, keys, oidc, self._origin, alone=alone)
@@ -79,7 +80,7 @@ def _region(
     api: "ApiRegion",
     passwords: Passwords,
     keys: Keys,
-    oidc: OidcClient | None,
+    oidc: "OidcClient | None",
     origin: str,
     *,
     alone: bool,
@@ -95,6 +96,7 @@ def _region(
         settings=settings,
         clock=clock,
         db=api.db,
+        reads=api.reads,
         plans=shared.plans,
         catalog=shared.catalog,
         store=api.store,
@@ -104,8 +106,8 @@ def _region(
         router=api.router,
         rankings=api.rankings,
         provider_health=api.provider_health,
-        webhook_secrets=SecretBox(shared.master_key),
-        secrets=SecretBox(shared.master_key),
+        webhook_secrets=SecretBox(shared.master_key, old=shared.other_master_key),
+        secrets=SecretBox(shared.master_key, old=shared.other_master_key),
         keys=keys,
         sessions=Sessions(api.db),
         passwords=passwords,
@@ -120,7 +122,7 @@ def _region(
     )
 
 
-def _oidc(settings: Settings, clock: Clock) -> OidcClient | None:
+def _oidc(settings: Settings, clock: Clock) -> "OidcClient | None":
     """The identity provider, one client for all regions.
 
     Raises:
@@ -130,6 +132,8 @@ def _oidc(settings: Settings, clock: Clock) -> OidcClient | None:
         return None
     if settings.oidc_issuer is None or settings.oidc_client_id is None:
         raise SettingsError("oidc_issuer and oidc_client_id are set together")
+    from babysea_server.console.oidc_client import OidcClient
+
     chosen = OidcSettings(
         settings.oidc_issuer,
         settings.oidc_client_id,

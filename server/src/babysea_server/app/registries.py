@@ -6,12 +6,9 @@ from babysea_server.catalog.catalog import Catalog
 from babysea_server.catalog.types import Traits
 from babysea_server.db.pool import Database
 from babysea_server.kit.clock import Clock, SystemClock
-from babysea_server.kit.connections import Allowance
 from babysea_server.providers.adapters import adapters, configured
 from babysea_server.providers.base import Provider, Transport
 from babysea_server.providers.caps import Cap
-from babysea_server.providers.files import FileTransport
-from babysea_server.providers.http import HttpTransport
 from babysea_server.providers.registry import GuardedTransport, Registry, Route, everywhere
 from babysea_server.providers.sandbox import behavior as sandbox_behavior
 from babysea_server.providers.sandbox.adapter import SandboxProvider
@@ -70,11 +67,19 @@ def provider_routes(
     Raises:
         SettingsError: a base address that is none.
     """
+    from babysea_server.providers.files import (
+        FileTransport,  # here: where none is called, nothing waits for it
+    )
+
     inputs = inputs or FileTransport()
     return {id: _route(provider, inputs, clock or SystemClock()) for id, provider in live.items()}
 
 
 def _route(provider: Provider, inputs: Transport, clock: Clock) -> Route:
+    from babysea_server.kit.connections import Allowance
+    from babysea_server.providers.files import FileTransport
+    from babysea_server.providers.http import HttpTransport
+
     settings = provider.settings
     # What the operator runs is where the operator says; files elsewhere on a private network need a word more.
     try:

@@ -15,7 +15,7 @@ from babysea_server.db.pool import Database
 from babysea_server.execution.verdict import RULES
 from babysea_server.kit.calls import Plan
 from babysea_server.kit.clock import Clock, SystemClock
-from babysea_server.master_key import load_master_key
+from babysea_server.master_key import load_master_key, load_other_master_key
 from babysea_server.outputs.links import LinkSigner
 from babysea_server.providers.adapters import adapters
 from babysea_server.routing.health import ProviderHealth
@@ -35,6 +35,8 @@ class Shared:
     plans: Mapping[str, Plan]
     signer: LinkSigner
     master_key: bytes = field(repr=False)
+    other_master_key: bytes | None = field(default=None, repr=False)
+    """Accepted, too, while the master key is changed."""
 
 
 def build_shared(settings: Settings, clock: Clock | None = None) -> Shared:
@@ -44,14 +46,15 @@ def build_shared(settings: Settings, clock: Clock | None = None) -> Shared:
         CatalogError, PlanError, SettingsError
     """
     clock = clock or SystemClock()
-    master_key = load_master_key(settings)
+    master_key, other = load_master_key(settings), load_other_master_key(settings)
     return Shared(
         settings=settings,
         clock=clock,
         catalog=catalog_of(settings),
         plans=load_plans(None if settings.plans_file is None else Path(settings.plans_file)),
-        signer=LinkSigner(master_key, clock, settings.file_link_lifetime_s),
+        signer=LinkSigner(master_key, clock, settings.file_link_lifetime_s, other=other),
         master_key=master_key,
+        other_master_key=other,
     )
 
 

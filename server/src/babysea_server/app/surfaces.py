@@ -3,7 +3,7 @@
 from starlette.types import Message, Send
 
 from babysea_server.accounts.stripe_route import PATH as STRIPE_PATH
-from babysea_server.console.templating import ROOT as CONSOLE_ROOT
+from babysea_server.console.navigation import ROOT as CONSOLE_ROOT
 from babysea_server.contract.publish import Publisher
 from babysea_server.outputs.routes import PREFIX as FILES_PREFIX
 from babysea_server.providers.callbacks import PREFIX as CALLBACKS_PREFIX

@@ -1,9 +1,10 @@
 """The workers of one process, and everything that is done again and again beside them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from babysea_server.accounts import billing_store
 from babysea_server.accounts.alerts import EVERY_S as ALERTS_EVERY_S
@@ -26,6 +27,7 @@ from babysea_server.app.telemetry import Telemetry
 from babysea_server.db.pool import Database
 from babysea_server.execution.periodic import every
 from babysea_server.execution.run import first
+from babysea_server.execution.turns import in_turn
 from babysea_server.execution.worker import Worker, WorkerSettings
 from babysea_server.generations import files, retention
 from babysea_server.kit.tasks import end
@@ -43,6 +45,8 @@ from babysea_server.telemetry.partitions import EVERY_S as RETENTION_EVERY_S
 from babysea_server.telemetry.partitions import Retention
 from babysea_server.telemetry.state import EVERY_S as STATE_EVERY_S
 from babysea_server.telemetry.state import State
+from babysea_server.telemetry.tracing_generations import GenerationTraces
+from babysea_server.telemetry.tracing_webhooks import DeliveryTraces
 from babysea_server.webhooks.body import Bodies
 from babysea_server.webhooks.deliverer import Deliverer, DelivererSettings
 from babysea_server.webhooks.retention import EVERY_S as WEBHOOK_RETENTION_EVERY_S
@@ -68,6 +72,7 @@ class WorkerRegion:
         settings = shared.settings
         timeouts = {media: settings.attempt_timeout_s(media) for media in ("image", "video")}
         addresses = CallbackAddresses(shared.master_key, region, settings.callback_url)
+        self.region = region
         self.db = Database(dsn, name="babysea-worker", size=settings.database_connections)
         self.runner = Runner(
             registries(settings, shared.catalog, self.db),
@@ -77,6 +82,7 @@ class WorkerRegion:
         )
         health = provider_health(self.db, shared)
         store = open_store(settings.storage_url, settings.data_path, prefix=region)
+        tracing = telemetry.tracing
         self.worker = Worker(
             self.db,
             self.runner,
@@ -92,16 +98,18 @@ class WorkerRegion:
             choose=Breaker(self.db, health, shared.clock).choose if settings.breaker_enabled else first,
             callback_url=addresses.url,
             watch=RunMetrics(metrics, region),
+            traces=None if tracing is None else GenerationTraces(tracing, region),
         )
         self.sender = Sender(shared.clock, allow_private=settings.webhooks_allow_private)
         self.deliverer = Deliverer(
             self.db,
             self.sender,
-            SecretBox(shared.master_key),
+            SecretBox(shared.master_key, old=shared.other_master_key),
             Bodies(shared.signer, public_origin(settings, region), region),
             shared.clock,
             DelivererSettings(per_endpoint=settings.webhooks_per_endpoint, lease_s=settings.worker_lease_s),
             observe=metrics.delivery(region),
+            traces=None if tracing is None else DeliveryTraces(tracing, region),
         )
         self.webhook_retention = WebhookRetention(self.db, keep_days=settings.webhooks_keep_days)
         self.alerts = AlertJob(self.db)
@@ -126,7 +134,11 @@ class WorkerRegion:
         self._periodic: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Open the pool and start."""
+        """Open the pool and start; everything that is begun here names the region in what it logs."""
+        with bound_contextvars(region=self.region):
+            await self._start()
+
+    async def _start(self) -> None:
         if self._allow_private:
             _log.warning(
                 "webhooks_allow_private", meaning="webhooks may go to private addresses; never in production"
@@ -135,16 +147,16 @@ class WorkerRegion:
         self.worker.start()
         self.deliverer.start()
         self._periodic = [
-            every("request-log", RETENTION_EVERY_S, self.log_retention.run, self._clock),
-            every("window-counts", WINDOW_S, self._delete_old_counts, self._clock),
-            every("webhook-retention", WEBHOOK_RETENTION_EVERY_S, self.webhook_retention.run, self._clock),
+            self._in_turn("request-log", RETENTION_EVERY_S, self.log_retention.run),
+            self._in_turn("window-counts", WINDOW_S, self._delete_old_counts),
+            self._in_turn("webhook-retention", WEBHOOK_RETENTION_EVERY_S, self.webhook_retention.run),
             every("alerts", ALERTS_EVERY_S, self.alerts.run, self._clock),
             every("domains", DOMAINS_EVERY_S, self.domains.run, self._clock),
-            every("payment-events", billing_store.RETENTION_EVERY_S, self._delete_old_events, self._clock),
+            self._in_turn("payment-events", billing_store.RETENTION_EVERY_S, self._delete_old_events),
             every("mail", MAIL_EVERY_S, self.mail.run, self._clock),
             every("rankings", RANKING_EVERY_S, self.ranking.run, self._clock),
             every("periods", RENEW_EVERY_S, self.renewals.run, self._clock),
-            every("plan-retention", retention.EVERY_S, self.plan_retention.walk, self._clock),
+            self._in_turn("plan-retention", retention.EVERY_S, self.plan_retention.walk),
             every("file-deletions", files.DELETIONS_EVERY_S, self.file_deletions.delete_due, self._clock),
             every("orphan-sweep", files.SWEEP_EVERY_S, self.orphan_sweep.sweep, self._clock),
         ]
@@ -159,6 +171,9 @@ class WorkerRegion:
         await self.sender.close()
         await self.ranking.close()
         await self.db.close()
+
+    def _in_turn(self, work: str, seconds: float, do: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return every(work, seconds, in_turn(self.db, work, seconds, do), self._clock)
 
     async def _delete_old_counts(self) -> None:
         await delete_old(self.db, self._clock.now().timestamp())

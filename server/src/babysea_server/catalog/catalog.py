@@ -1,6 +1,7 @@
 """The catalog in memory: look-ups by identifier, and loading it from its files."""
 
 import difflib
+import functools
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -89,9 +90,23 @@ def load_catalog(
     Raises:
         CatalogError: with all faults at once.
     """
+    if overrides is None and markup is None:
+        return _installed(tuple(packages), frozenset(joined))
+    return _load(overrides, markup or Markup(), packages, joined)
+
+
+@functools.lru_cache(maxsize=16)
+def _installed(packages: tuple[Path, ...], joined: frozenset[str]) -> Catalog:
+    """Without anything of the operator's: what is installed does not change under a process."""
+    return _load(None, Markup(), packages, joined)
+
+
+def _load(
+    overrides: Path | None, markup: Markup, packages: Iterable[Path], joined: Collection[str]
+) -> Catalog:
     faults = Faults()
     sources = read_sources(overrides, faults, packages)
-    models, providers = build(sources, markup or Markup(), faults, joined)
+    models, providers = build(sources, markup, faults, joined)
     if faults.lines:
         raise CatalogError(faults.lines)
     return Catalog(models, providers)

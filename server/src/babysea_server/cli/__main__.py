@@ -1,5 +1,5 @@
 """`python -m babysea_server.cli`: how `up` starts its children."""
 
-from babysea_server.cli.main import main
+from babysea_server.cli import main
 
 main()

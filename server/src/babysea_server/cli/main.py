@@ -11,8 +11,7 @@ import typer
 import uvloop
 
 from babysea_server import __version__
-from babysea_server.cli.accounts import accounts_app
-from babysea_server.cli.alerts import alerts_app, notices_app
+from babysea_server.cli.backup import backup, check_restored, restore
 from babysea_server.cli.common import (
     EXPECTED,
     AsJson,
@@ -25,40 +24,20 @@ from babysea_server.cli.common import (
     read_settings,
     show,
 )
-from babysea_server.cli.domains import domains_app
-from babysea_server.cli.keys import keys_app
-from babysea_server.cli.ledger import credits_app, ledger_app
-from babysea_server.cli.providers import providers_app
-from babysea_server.cli.routing import routing_app
-from babysea_server.cli.secrets import secrets_app
-from babysea_server.cli.users import users_app
-from babysea_server.cli.webhooks import webhooks_app
-from babysea_server.contract.operations import operations_table
+from babysea_server.cli.groups import Groups
 from babysea_server.db.cluster import Cluster
 from babysea_server.processes.faults import AlreadyRunningError, StartError, StoppedError
 from babysea_server.processes.listening import listening_socket
 from babysea_server.processes.stopping import Stop, is_supervised, report_failure, report_ready
-from babysea_server.processes.supervisor import Supervisor
 from babysea_server.settings import REGIONS, Settings, SettingsError, describe
 
 app = typer.Typer(
     name="babysea-server",
+    cls=Groups,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Execution control plane for generative media.",
 )
-app.add_typer(accounts_app, name="accounts")
-app.add_typer(users_app, name="users")
-app.add_typer(keys_app, name="keys")
-app.add_typer(credits_app, name="credits")
-app.add_typer(ledger_app, name="ledger")
-app.add_typer(providers_app, name="providers")
-app.add_typer(routing_app, name="routing")
-app.add_typer(webhooks_app, name="webhooks")
-app.add_typer(alerts_app, name="alerts")
-app.add_typer(notices_app, name="notices")
-app.add_typer(domains_app, name="domains")
-app.add_typer(secrets_app, name="secrets")
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option("--port", help="Port to listen on; 0 takes a free one.")]
@@ -79,6 +58,8 @@ def up(
     region: Regions = None,
 ) -> None:
     """Run everything on this machine: database, API, worker. Ctrl-C stops it; data stays."""
+    from babysea_server.processes.supervisor import Supervisor
+
     settings = _serving(data_dir, config, host, port, region)
     _loopback_note(settings)
     arguments = ["--data-dir", str(settings.data_path)]
@@ -162,8 +143,18 @@ def worker(data_dir: DataDir = None, config: Config = None, region: Regions = No
 
 
 @app.command()
-def migrate(data_dir: DataDir = None, config: Config = None, region: Regions = None) -> None:
-    """Bring the databases' schema up to date; safe to run beside others."""
+def migrate(
+    finish: Annotated[
+        bool,
+        typer.Option(
+            "--finish", help="Also take away what only older versions need; refused while one is connected."
+        ),
+    ] = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+    region: Regions = None,
+) -> None:
+    """Bring the databases' schema up to date; older processes go on working, until --finish."""
     settings = _serving(data_dir, config, None, None, region)
 
     async def run() -> None:
@@ -171,6 +162,8 @@ def migrate(data_dir: DataDir = None, config: Config = None, region: Regions = N
         cluster = Cluster(settings)
         try:
             await stop.starting(cluster.open(migrate_external=True))
+            if finish:
+                await stop.starting(cluster.finish())
         except StoppedError:
             raise StartError("stopped before everything was done; run it again") from None
         finally:
@@ -178,6 +171,11 @@ def migrate(data_dir: DataDir = None, config: Config = None, region: Regions = N
 
     _run(run)
     sys.stdout.write(f"schema is up to date in {', '.join(settings.regions)}\n")
+
+
+app.command()(backup)
+app.command()(restore)
+app.command()(check_restored)
 
 
 @app.command("settings")
@@ -206,6 +204,7 @@ def openapi(
     """Print the OpenAPI document of a region, or the table of all operations."""
     from babysea_server.app.shared import catalog_of, openapi_documents
     from babysea_server.catalog.catalog import CatalogError
+    from babysea_server.contract.operations import operations_table
 
     settings = read_settings(data_dir, config)
     if operations:

@@ -25,7 +25,7 @@ from babysea_server.cli.common import (
     show,
 )
 from babysea_server.console.resealing import reseal_second_steps
-from babysea_server.master_key import load_master_key
+from babysea_server.master_key import OLD_FILE, load_master_key, load_other_master_key
 from babysea_server.settings import Settings, SettingsError
 from babysea_server.webhooks.endpoints import reseal
 from babysea_server.webhooks.secrets import SealedSecretError, SecretBox
@@ -33,11 +33,10 @@ from babysea_server.webhooks.secrets import SealedSecretError, SecretBox
 secrets_app = typer.Typer(no_args_is_help=True, help="Secrets that are kept sealed under the master key.")
 
 _VARIABLE = "NEW_MASTER_KEY"
-_CURRENT, _NEXT, _PREVIOUS = "master.key", "master.key.new", "master.key.old"
+_CURRENT, _NEXT, _PREVIOUS = "master.key", "master.key.new", OLD_FILE
 
 _FROM_NOW_ON = """restart every API and worker process now: one that runs on cannot open what was sealed anew
-links to files that were signed before no longer work; whoever reads a generation again gets new ones
-callbacks of providers for generations in flight are refused; these are polled instead
+links to files and callbacks of providers that were signed before are accepted as long as {old}
 """
 
 
@@ -55,6 +54,21 @@ def secrets() -> None:
     """Secrets that are kept sealed under the master key."""
 
 
+@secrets_app.command("reseal")
+def reseal_(data_dir: DataDir = None, config: Config = None, as_json: AsJson = False) -> None:
+    """Seal under MASTER_KEY what is still sealed under MASTER_KEY_OTHER, in all regions; beside running servers."""
+    settings = read_settings(data_dir, config, log_level="warning")
+    try:
+        other = load_other_master_key(settings)
+        if other is None:
+            raise SettingsError("there is no other master key: set MASTER_KEY_OTHER to the one before")
+        keys = _Keys(SecretBox(load_master_key(settings), old=other), None, None)
+        counts = asyncio.run(_reseal(settings, keys))
+    except (*EXPECTED, SealedSecretError) as error:
+        fail(str(error) or type(error).__name__)
+    show({"secrets_resealed": counts}, as_json=as_json)
+
+
 @secrets_app.command("rotate")
 def rotate(data_dir: DataDir = None, config: Config = None, as_json: AsJson = False) -> None:
     """Seal the secrets of all regions under a new master key; again after an interruption goes on."""
@@ -69,7 +83,9 @@ def rotate(data_dir: DataDir = None, config: Config = None, as_json: AsJson = Fa
         fail(str(error) or type(error).__name__)
     rows: dict[str, Any] = {"secrets_resealed": counts, "master_key": _whereabouts(settings, keys)}
     show(rows, as_json=as_json)
-    sys.stderr.write(_FROM_NOW_ON)
+    file = settings.data_path / _PREVIOUS
+    old = "MASTER_KEY_OTHER is the old key" if keys.file is None else f"{file} is there"
+    sys.stderr.write(_FROM_NOW_ON.format(old=old))
 
 
 @contextmanager

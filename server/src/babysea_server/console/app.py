@@ -13,12 +13,13 @@ from babysea_server.accounts import member_store
 from babysea_server.accounts.roles import may
 from babysea_server.console.faults import PageFaultError, forbidden, not_found
 from babysea_server.console.forms import Form, read_form
+from babysea_server.console.navigation import ROOT
 from babysea_server.console.pages import ACCOUNT_PAGES, OPEN_PAGES
 from babysea_server.console.region import ConsoleRegion
 from babysea_server.console.request import OpenRequest, PageRequest
 from babysea_server.console.routes import OpenRoute, Route, RouteTable
 from babysea_server.console.security import VISIT, Cookies, check_form, check_origin, new_nonce, protect
-from babysea_server.console.templating import ROOT, Templates
+from babysea_server.console.templating import templates
 from babysea_server.db.pool import DatabaseUnavailableError, fault_of
 from babysea_server.kit.faults import NotFoundError
 from babysea_server.kit.ids import request_id
@@ -39,7 +40,7 @@ class ConsoleApp:
 
     def __init__(self, regions: Mapping[str, ConsoleRegion], *, secure: bool = False) -> None:
         self.regions = dict(regions)
-        self.templates = Templates()
+        self.templates = templates()
         self.cookies = Cookies(secure=secure)
         self.routes: RouteTable[Route] = RouteTable(
             route for page in ACCOUNT_PAGES for route in page.routes()
@@ -112,7 +113,8 @@ class ConsoleApp:
                 check_origin(request)
                 if not route.harmless:
                     visit = self.cookies.get(request, VISIT)
-                    check_form(request, opened.form.text("csrf"), visit, opened.region.keys.forms)
+                    keys = opened.region.keys
+                    check_form(request, opened.form.text("csrf"), visit, keys.forms, keys.other_forms)
             return await route.handler(opened), opened
         region_name, _, beyond = rest.removeprefix("/").partition("/")
         slug, slash, inner = beyond.partition("/")
@@ -160,7 +162,8 @@ class ConsoleApp:
         if request.method == "POST":
             check_origin(request)
             page.form = await read_form(request, upload=route.upload)
-            check_form(request, page.form.text("csrf"), page.signed_in.token, page.region.keys.forms)
+            keys = page.region.keys
+            check_form(request, page.form.text("csrf"), page.signed_in.token, keys.forms, keys.other_forms)
 
     def _to_sign_in(self, request: Request, region: ConsoleRegion) -> Response:
         there = request.url.path + (f"?{request.url.query}" if request.url.query else "")

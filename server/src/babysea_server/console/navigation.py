@@ -1,8 +1,10 @@
-"""The sidebar: its entries and their order."""
+"""Where the console is, and its sidebar: the entries and their order."""
 
 from dataclasses import dataclass
 
 from babysea_server.accounts.roles import Action
+
+ROOT = "/console"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -14,7 +15,6 @@ from babysea_server.catalog.catalog import Catalog
 from babysea_server.console.attempts import Attempts
 from babysea_server.console.live import Live
 from babysea_server.console.mailing import Mailing
-from babysea_server.console.oidc import OidcClient
 from babysea_server.db.pool import Database
 from babysea_server.generations.reading import Reader
 from babysea_server.kit.calls import Plan
@@ -28,6 +28,9 @@ from babysea_server.routing.rankings import Rankings
 from babysea_server.settings import Settings
 from babysea_server.webhooks.secrets import SecretBox
 
+if TYPE_CHECKING:
+    from babysea_server.console.oidc_client import OidcClient
+
 _FORMS = b"babysea/console/forms/v1"
 _ADDRESSES = b"babysea/console/addresses/v1"
 
@@ -38,15 +41,21 @@ class Keys:
 
     forms: bytes = field(repr=False)
     addresses: bytes = field(repr=False)
+    other_forms: bytes | None = field(default=None, repr=False)
+    """Accepted, too, while the master key is changed."""
 
     @classmethod
-    def derive(cls, master_key: bytes) -> "Keys":
-        """The keys of an installation."""
+    def derive(cls, master_key: bytes, other: bytes | None = None) -> "Keys":
+        """The keys of an installation, and those of the other master key."""
 
-        def derived(purpose: bytes) -> bytes:
-            return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(master_key)
+        def derived(purpose: bytes, key: bytes) -> bytes:
+            return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(key)
 
-        return cls(derived(_FORMS), derived(_ADDRESSES))
+        return cls(
+            derived(_FORMS, master_key),
+            derived(_ADDRESSES, master_key),
+            None if other is None else derived(_FORMS, other),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,8 @@ class ConsoleRegion:
     settings: Settings
     clock: Clock
     db: Database
+    reads: Database
+    """For pages that may be some seconds behind: a replica, where there is one that keeps up."""
     plans: Mapping[str, Plan]
     catalog: Catalog
     store: ObjectStore
@@ -83,5 +94,5 @@ class ConsoleRegion:
     domain_site: DomainSite
     billing: Billing | None
     """None: payments are not set up, and the operator adds credits."""
-    oidc: OidcClient | None
+    oidc: "OidcClient | None"
     """None: there is no identity provider to sign in through."""

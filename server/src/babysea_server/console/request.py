@@ -161,6 +161,11 @@ class PageRequest(_Asked):
         return self.region.db
 
     @property
+    def reads(self) -> Database:
+        """The region's database, perhaps some seconds ago: for charts and logs alone."""
+        return self.region.reads
+
+    @property
     def clock(self) -> Clock:
         """What tells the time."""
         return self.region.clock

@@ -115,19 +115,21 @@ class Cookies:
         return self._secure or request.url.scheme == "https"
 
 
-def check_form(request: Request, sent: str, secret: str, key: bytes) -> None:
+def check_form(request: Request, sent: str, secret: str, key: bytes, other: bytes | None = None) -> None:
     """Refuse a form that a page of ours cannot have sent.
 
     Args:
         sent: the token that came with the form.
         secret: what the browser's cookie holds.
+        other: a key that is accepted, too.
 
     Raises:
         PageFaultError: 403.
     """
     check_origin(request)
-    expected = csrf_token(secret, key)
-    if not secret or not hmac.compare_digest(sent.encode("utf-8", "replace"), expected.encode()):
+    given = sent.encode("utf-8", "replace")
+    expected = [csrf_token(secret, each).encode() for each in (key, other) if each is not None]
+    if not secret or not any(hmac.compare_digest(given, token) for token in expected):
         raise forged()
 
 

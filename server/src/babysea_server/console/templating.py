@@ -1,5 +1,6 @@
 """Templates and static files: read once at the start, rendered with everything escaped."""
 
+import functools
 import hashlib
 import hmac
 import json
@@ -17,11 +18,10 @@ from markupsafe import Markup
 from babysea_server import __version__
 from babysea_server.console import charts
 from babysea_server.console.icons import icon
-from babysea_server.console.navigation import SIDEBAR
+from babysea_server.console.navigation import ROOT, SIDEBAR
 from babysea_server.console.region import ConsoleRegion
 from babysea_server.kit import money
 
-ROOT = "/console"
 _ADDRESS_HASH_LENGTH = 12
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
@@ -95,6 +95,12 @@ class Templates:
         """What is kept of an address: equal for equal ones, and nothing that leads back."""
         digest = hmac.new(region.keys.addresses, client_ip.encode("utf-8", "replace"), hashlib.sha256)
         return digest.hexdigest()[:_ADDRESS_HASH_LENGTH]
+
+
+@functools.cache  # what is installed does not change under a process, and each compiles its pages
+def templates() -> Templates:
+    """Those that came with the server."""
+    return Templates()
 
 
 def moment(value: datetime | None) -> Markup:

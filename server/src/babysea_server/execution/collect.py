@@ -1,5 +1,6 @@
 """From a finished job to stored outputs: fetched at once, because upstream links die within minutes."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -9,6 +10,7 @@ import structlog
 
 from babysea_server import errors
 from babysea_server.execution.attempt import Attempt, Defeat, Success
+from babysea_server.execution.watch import RunTrace
 from babysea_server.kit.clock import Clock
 from babysea_server.outputs.ingest import BadOutputError, StoredOutput, keep
 from babysea_server.outputs.store import ObjectStore, StorageError
@@ -18,6 +20,8 @@ from babysea_server.providers.runner import OutputUnavailableError, Runner
 _log = structlog.get_logger(__name__)
 
 _OUTPUT_MAX = {"image": 64 * 1024 * 1024, "video": 1024 * 1024 * 1024}
+#: Of one provider at once: some 250 MiB of usual pictures, as much of usual videos.
+_PLACES = {"image": 128, "video": 16}
 #: How long a store, or the way to a file, that is away is waited for at least, and how often the store is tried.
 _PATIENCE_S = 60.0
 _STORAGE_PAUSE_S = 5.0
@@ -27,6 +31,25 @@ _CHOOSES_NUMBER: Mapping[str, Any] = {
     "generation_enable_sequential": True,
     "generation_enable_interleave": True,
 }
+
+
+class Places:
+    """How many generations' outputs of one provider a worker holds in memory at once; the others wait.
+
+    Jobs of many thousand generations may end at the same moment. By provider, so that one whose files come slowly
+    keeps nobody else's waiting.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[str, str], asyncio.Semaphore] = {}
+
+    def of(self, attempt: Attempt) -> asyncio.Semaphore:
+        """Where the attempt gets its place."""
+        media = attempt.job.model.media
+        key = (attempt.record.provider, media)
+        if key not in self._places:
+            self._places[key] = asyncio.Semaphore(_PLACES[media])
+        return self._places[key]
 
 
 class Collector:
@@ -45,6 +68,8 @@ class Collector:
         generation_id: UUID,
         created_at: datetime,
         still_wanted: Callable[[], None],
+        trace: RunTrace,
+        places: Places,
     ) -> None:
         self._runner = runner
         self._store = store
@@ -52,6 +77,8 @@ class Collector:
         self._generation_id = generation_id
         self._created_at = created_at
         self._still_wanted = still_wanted
+        self._trace = trace
+        self._places = places
         self.storing = False
         """Interrupted now, it could not be told whether there is a file to be deleted."""
 
@@ -70,10 +97,13 @@ class Collector:
         stored: list[StoredOutput] = []
         code = None
         try:
-            for index in range(len(outputs)):
-                self._still_wanted()
-                data, outputs = await self._fetch(attempt, outputs, index, ticket)
-                stored.append(await self._keep(attempt, index, data, outputs[index].media))
+            async with self._places.of(attempt):
+                for index in range(len(outputs)):
+                    self._still_wanted()
+                    with self._trace.step("fetch"):
+                        data, outputs = await self._fetch(attempt, outputs, index, ticket)
+                    with self._trace.step("store"):
+                        stored.append(await self._keep(attempt, index, data, outputs[index].media))
             self._still_wanted()
             return Success(attempt, finished, stored)
         except (OutputUnavailableError, BadOutputError) as error:

@@ -19,7 +19,7 @@ def every(name: str, seconds: float, work: Callable[[], Awaitable[Any]], clock: 
     """A task that does `work` now and again `seconds` after each end, until it is cancelled.
 
     A database that is away is one line in the log; any other fault is logged with its trace. Each worker does
-    all periodic work: what must not be done twice at once is claimed in the database by the work itself.
+    all periodic work: what must not be done twice at once is claimed in the database, by the work itself or by turns.
     """
 
     async def forever() -> None:

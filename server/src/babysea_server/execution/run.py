@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Literal
 from uuid import UUID
@@ -21,7 +21,7 @@ from babysea_server.execution.attempt import (
     resolution,
     until,
 )
-from babysea_server.execution.collect import Collector
+from babysea_server.execution.collect import Collector, Places
 from babysea_server.execution.lease import Lease, LeaseLostError
 from babysea_server.execution.types import (
     AcceptedAttempt,
@@ -33,12 +33,21 @@ from babysea_server.execution.types import (
     Settlement,
 )
 from babysea_server.execution.verdict import FailedAttempt, goes_on, verdict
-from babysea_server.execution.watch import RunWatch
+from babysea_server.execution.watch import RunTrace, RunWatch
 from babysea_server.execution.writes import Writes
 from babysea_server.kit.clock import Clock
 from babysea_server.kit.ids import uuid7
 from babysea_server.outputs.store import ObjectStore
-from babysea_server.providers.base import Accepted, Failure, Finished, Job, NotFound, Refused, Running
+from babysea_server.providers.base import (
+    Accepted,
+    Failure,
+    Finished,
+    Job,
+    NotFound,
+    Refused,
+    Running,
+    Unclear,
+)
 from babysea_server.providers.runner import Cancellation, Runner
 
 _log = structlog.get_logger(__name__)
@@ -79,6 +88,7 @@ class RunParts:
     """Where a provider may announce the end of an attempt."""
     attempt_timeout_s: Mapping[str, float]
     watch: RunWatch
+    places: Places = field(default_factory=Places)
 
 
 class Run:
@@ -88,9 +98,10 @@ class Run:
     known only here, that is from before it is opened until the provider's answer is in the database.
     """
 
-    def __init__(self, claim: Claim, parts: RunParts) -> None:
+    def __init__(self, claim: Claim, parts: RunParts, trace: RunTrace) -> None:
         self._claim = claim
         self._parts = parts
+        self._trace = trace
         self._holding = False
         self._stopping = False
         self._dropped = False
@@ -101,6 +112,8 @@ class Run:
             generation_id=claim.id,
             created_at=claim.created_at,
             still_wanted=self._still_wanted,
+            trace=trace,
+            places=parts.places,
         )
         self._log = _log.bind(generation_id=str(claim.id), model=claim.model)
 
@@ -124,7 +137,10 @@ class Run:
         Returns whether the task may be cancelled now; else the run ends by itself as soon as it may.
         """
         self._dropped = True
-        return not (self._holding or self._collector.storing)
+        if self._holding or self._collector.storing:
+            return False
+        self._trace.left()
+        return True
 
     async def execute(self) -> None:
         """Run to the end.
@@ -133,6 +149,7 @@ class Run:
             LeaseLostError: somebody else has the generation, or it ended meanwhile.
             asyncio.CancelledError: stopped at a safe place.
         """
+        self._trace.begin()
         records = self._claim.attempts
         failed = [
             self._failed(record.provider, record.failure, record.error_code)
@@ -208,7 +225,7 @@ class Run:
         if self._dropped:
             await self._leave(attempt, "discarded", cost=0)
             raise LeaseLostError
-        answer = await self._parts.runner.submit(attempt.job)
+        answer = await self._ask(attempt)
         if (
             isinstance(answer, Refused)
             and answer.failure is Failure.REFUSED_BUSY
@@ -218,15 +235,27 @@ class Run:
             await self._parts.clock.sleep(answer.retry_after_s)
             self._parts.lease.check()
             if not self._dropped:
-                answer = await self._parts.runner.submit(attempt.job)
+                answer = await self._ask(attempt)
         if isinstance(answer, Refused) and answer.failure is Failure.OUTCOME_UNKNOWN:
             answer = await self._reconcile(attempt, answer)
         if isinstance(answer, Accepted):
             await self._persist(attempt, answer)
         return answer
 
+    async def _ask(self, attempt: Attempt) -> Accepted | Finished | Refused:
+        with self._trace.step("submit") as step:
+            answer = await self._parts.runner.submit(attempt.job)
+            step.ended(*_result(answer))
+        return answer
+
+    async def _find(self, attempt: Attempt) -> Accepted | NotFound | Unclear:
+        with self._trace.step("reconcile") as step:
+            found = await self._parts.runner.reconcile(attempt.job)
+            step.ended(*_result(found))
+        return found
+
     async def _reconcile(self, attempt: Attempt, lost: Refused) -> Accepted | Refused:
-        found = await self._parts.runner.reconcile(attempt.job)
+        found = await self._find(attempt)
         if isinstance(found, Accepted):
             return found
         if isinstance(found, NotFound):
@@ -257,6 +286,7 @@ class Run:
         """End an attempt whose generation ended without it."""
         end = ResolvedAttempt(attempt.record.id, outcome, cost=cost)
         self._parts.watch.attempted(attempt.record.provider, "left", None, self._age_s(attempt))
+        self._trace.left()
         await self._parts.writes.discard(Resolution(self._claim.id, self._claim.fence, end))
 
     async def _resume(self, attempt: Attempt) -> Success | Defeat:
@@ -275,7 +305,7 @@ class Run:
         accepted = await self._parts.writes.accepted(record.id)
         if accepted is not None:
             return await self._see_through(attempt, accepted)
-        found = await self._parts.runner.reconcile(attempt.job)
+        found = await self._find(attempt)
         self._log.info("attempt_reconciled", provider=record.provider, found=type(found).__name__)
         self._holding = True
         answer: Accepted | Finished | Refused
@@ -296,12 +326,17 @@ class Run:
         failure = None if isinstance(result, Success) else result.refused.failure.value
         outcome = "succeeded" if failure is None else "failed"
         self._parts.watch.attempted(attempt.record.provider, outcome, failure, self._age_s(attempt))
+        self._trace.attempted(outcome, failure)
+        self._log.debug("attempt_ended", outcome=outcome, failure=failure)
         return result
 
     async def _bring_in(self, attempt: Attempt, answer: Accepted | Finished | Refused) -> Success | Defeat:
         ticket = answer if isinstance(answer, Accepted) else None
         if ticket is not None:
-            answer = await self._wait(attempt, ticket)
+            self._trace.accepted(ticket.upstream_id)
+            with self._trace.step("wait") as step:
+                answer = await self._wait(attempt, ticket)
+                step.ended(*_result(answer))
         if isinstance(answer, Refused):
             return Defeat(attempt, answer)
         assert isinstance(answer, Finished)
@@ -377,8 +412,10 @@ class Run:
 
     async def _settle(self, settlement: Settlement) -> bool:
         self._holding = True
-        settled = await self._parts.writes.settle(settlement)
+        with self._trace.step("settle"):
+            settled = await self._parts.writes.settle(settlement)
         if settled:
+            self._trace.settled(settlement.status, settlement.error_code)
             self._log.debug("generation_settled", status=settlement.status, error_code=settlement.error_code)
             age_s = (self._parts.clock.now() - self._claim.created_at).total_seconds()
             self._parts.watch.settled(self._claim.media, settlement.status, settlement.error_code, age_s)
@@ -390,6 +427,7 @@ class Run:
         ended = Resolution(self._claim.id, self._claim.fence, resolution(defeat))
         if not await self._parts.writes.resolve(ended):
             raise LeaseLostError
+        self._trace.resolved()
         self._safe()
 
     # ------------------------------------------------------------------------------- small parts
@@ -397,7 +435,8 @@ class Run:
     def _attempt(self, record: AttemptRecord) -> Attempt:
         claim, parts = self._claim, self._parts
         # Whatever is logged on the way of this attempt carries its id.
-        structlog.contextvars.bind_contextvars(attempt_id=str(record.id))
+        structlog.contextvars.bind_contextvars(attempt_id=str(record.id), provider=record.provider)
+        self._trace.opened(record.id, record.attempt_order, record.provider, record.age_s)
         timeout_s = parts.attempt_timeout_s[claim.media]
         job = Job(
             record.id,
@@ -451,3 +490,9 @@ class Run:
         self._holding = False
         if self._stopping or self._dropped:
             raise asyncio.CancelledError
+
+
+def _result(answer: Accepted | Finished | Refused | NotFound | Unclear) -> tuple[str, str | None]:
+    """What a trace tells of a provider's answer."""
+    failure = answer.failure.value if isinstance(answer, Refused) else None
+    return type(answer).__name__.lower(), failure

@@ -16,6 +16,7 @@ from babysea_server.execution.types import (
     AcceptedAttempt,
     AttemptRecord,
     Claim,
+    Ended,
     OpenAttempt,
     Resolution,
     ResolvedAttempt,
@@ -134,6 +135,9 @@ async def claim(db: Database, worker_id: UUID, limit: int) -> list[Claim]:
 
 # ------------------------------------------------------------------------------------------- attempts
 
+# `coalesce` below keeps the planner from the indexes of leased generations and of open attempts: by statistics of a
+# quiet moment it expects next to nothing there, and would read all that is in flight for each batch.
+
 _OPEN = """
 WITH asked AS (
     SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::text[], $7::smallint[], $8::text[],
@@ -144,12 +148,13 @@ WITH asked AS (
     SELECT u.id, u.generation_id, u.account_id, u.model, u.attempt_order, u.provider, u.adapter,
            coalesce(u.estimated_cost, g.reserved)
     FROM asked u JOIN generations g ON g.id = u.generation_id
-    WHERE g.worker_id = $1 AND g.fence = u.fence AND g.status IN ('pending', 'processing')
+    WHERE coalesce(g.worker_id = $1, false) AND g.fence = u.fence AND g.status IN ('pending', 'processing')
     ON CONFLICT (id) DO NOTHING RETURNING id
 )
 SELECT id FROM opened UNION
 SELECT a.id FROM attempts a JOIN asked u ON a.id = u.id JOIN generations g ON g.id = u.generation_id
-WHERE a.outcome = 'pending' AND g.worker_id = $1 AND g.fence = u.fence AND g.status IN ('pending', 'processing')
+WHERE coalesce(a.outcome = 'pending', false) AND coalesce(g.worker_id = $1, false) AND g.fence = u.fence
+  AND g.status IN ('pending', 'processing')
 """
 
 
@@ -181,7 +186,8 @@ WITH asked AS (
     FROM asked u WHERE a.id = u.id AND a.upstream_id IS NULL
 ), begun AS (
     UPDATE generations g SET status = 'processing', started_at = coalesce(g.started_at, now())
-    FROM asked u WHERE g.id = u.generation_id AND g.worker_id = $1 AND g.fence = u.fence AND g.status = 'pending'
+    FROM asked u
+    WHERE g.id = u.generation_id AND coalesce(g.worker_id = $1, false) AND g.fence = u.fence AND g.status = 'pending'
     RETURNING g.id, g.account_id, g.model, g.status, g.prediction_id, u.id AS attempt_id
 ), told AS MATERIALIZED (
     SELECT enqueue_webhooks_v1(array_agg(b.account_id), array_agg(b.id), array_agg('generation.started'::text),
@@ -193,7 +199,7 @@ WITH asked AS (
 )
 SELECT id FROM begun CROSS JOIN told UNION
 SELECT g.id FROM generations g JOIN asked u ON g.id = u.generation_id
-WHERE g.worker_id = $1 AND g.fence = u.fence AND g.status = 'processing'
+WHERE coalesce(g.worker_id = $1, false) AND g.fence = u.fence AND g.status = 'processing'
 """
 
 
@@ -229,12 +235,16 @@ async def _in_flight(db: Database, ids: Sequence[UUID]) -> set[UUID]:
     return {row["id"] for row in rows}
 
 
-async def upstream_of(db: Database, attempt_id: UUID) -> tuple[str, dict[str, Any] | None] | None:
-    """Upstream id and state of an attempt, if they have been persisted by now."""
-    row = await db.fetchrow(
-        "SELECT upstream_id, upstream FROM attempts WHERE id = $1 AND upstream_id IS NOT NULL", attempt_id
+async def upstreams_of(
+    db: Database, attempt_ids: Sequence[UUID]
+) -> list[tuple[str, dict[str, Any] | None] | None]:
+    """Upstream id and state of each attempt, where they have been persisted by now."""
+    rows = await db.fetch(
+        "SELECT id, upstream_id, upstream FROM attempts WHERE id = ANY($1) AND upstream_id IS NOT NULL",
+        list(attempt_ids),
     )
-    return None if row is None else (row["upstream_id"], row["upstream"])
+    found = {row["id"]: (row["upstream_id"], row["upstream"]) for row in rows}
+    return [found.get(id) for id in attempt_ids]
 
 
 _ASKED = """
@@ -247,13 +257,13 @@ asked AS (
 _RESOLVE = f"""
 WITH {_ASKED}, ours AS (
     SELECT g.id FROM generations g JOIN asked u ON g.id = u.generation_id
-    WHERE g.worker_id = $9 AND g.fence = u.fence AND g.status IN ('pending', 'processing')
+    WHERE coalesce(g.worker_id = $9, false) AND g.fence = u.fence AND g.status IN ('pending', 'processing')
 ), resolved AS (
     UPDATE attempts a SET outcome = u.outcome, failure = u.failure, error_code = u.error_code,
         error_message = u.error_message, resolved_at = now(),
         estimated_cost = attempt_cost_v1(u.cost, a.estimated_cost, u.outcome, u.failure)
     FROM asked u JOIN ours ON ours.id = u.generation_id
-    WHERE a.id = u.id AND a.outcome = 'pending'
+    WHERE a.id = u.id AND coalesce(a.outcome = 'pending', false)
 )
 SELECT id FROM ours
 """
@@ -278,7 +288,7 @@ WITH {_ASKED}, discarded AS (
         estimated_cost = attempt_cost_v1(u.cost, a.estimated_cost, u.outcome, u.failure), resolved_at = now()
     FROM asked u
     -- While the generation is in flight the attempt belongs to whoever resumes it.
-    WHERE a.id = u.id AND a.outcome = 'pending' AND NOT EXISTS (
+    WHERE a.id = u.id AND coalesce(a.outcome = 'pending', false) AND NOT EXISTS (
         SELECT FROM generations g WHERE g.id = u.generation_id AND g.status IN ('pending', 'processing'))
 ), billed AS (
     -- Its end was written already, by whoever canceled; what it cost is known only now.
@@ -354,7 +364,7 @@ WITH settled AS MATERIALIZED (
                 $2::uuid[])
         AS u (id, outcome, failure, error_code, error_message, cost, generation_id)
         JOIN settled s ON s.generation_id = u.generation_id
-    WHERE a.id = u.id AND a.outcome = 'pending'
+    WHERE a.id = u.id AND coalesce(a.outcome = 'pending', false)
 )
 SELECT generation_id FROM settled
 """
@@ -396,7 +406,7 @@ async def settle(db: Database, worker_id: UUID, settlements: Sequence[Settlement
 
 _EXPIRE = """
 WITH late AS MATERIALIZED (
-    SELECT id, account_id FROM generations
+    SELECT id, account_id, model, media::text AS media, created_at FROM generations
     WHERE status IN ('pending', 'processing') AND expires_at <= now() ORDER BY expires_at LIMIT $1
 ), settled AS MATERIALIZED (
     SELECT s.generation_id FROM (
@@ -413,19 +423,24 @@ WITH late AS MATERIALIZED (
     UPDATE attempts SET outcome = 'discarded', resolved_at = now()
     WHERE outcome = 'pending' AND generation_id IN (SELECT generation_id FROM settled)
 )
-SELECT count(*) FROM settled
+SELECT late.* FROM late JOIN settled ON late.id = settled.generation_id
 """
 
 
-async def expire(db: Database, *, limit: int = 200) -> int:
-    """Fail and refund generations past their hard limit, whoever holds them; returns how many."""
-    count: int = await db.fetchval(
+async def give_up(db: Database, *, limit: int = 200) -> list[Ended]:
+    """Fail and refund generations past their hard limit, whoever holds them; returns which."""
+    rows = await db.fetch(
         _EXPIRE,
         limit,
         errors.GENERATION_EXPIRED.code,
         "The generation did not end in time and was given up. You were not charged.",
     )
-    return count
+    return [Ended(**row) for row in rows]
+
+
+async def expire(db: Database, *, limit: int = 200) -> int:
+    """The same, where only how many they were is of interest."""
+    return len(await give_up(db, limit=limit))
 
 
 async def forget_idempotency_keys(db: Database, *, limit: int = 5000) -> int:

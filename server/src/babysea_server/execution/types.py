@@ -45,6 +45,17 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """A generation that ended without a run."""
+
+    id: UUID
+    account_id: UUID
+    model: str
+    media: Literal["image", "video"]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class OpenAttempt:
     """An attempt about to be made."""
 

@@ -11,17 +11,20 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from babysea_server import errors
 from babysea_server.catalog.catalog import Catalog
 from babysea_server.db.pool import Database, DatabaseUnavailableError, fault_of
 from babysea_server.execution import store
 from babysea_server.execution.abandoned import end_abandoned_attempts
 from babysea_server.execution.attempt import Announcements
+from babysea_server.execution.collect import Places
 from babysea_server.execution.lease import Lease, LeaseLostError
 from babysea_server.execution.periodic import every
 from babysea_server.execution.run import Chooser, Run, RunParts, first
 from babysea_server.execution.wakeup import ANNOUNCED, CANCELED, CHANNEL
-from babysea_server.execution.watch import RunWatch, Unwatched
+from babysea_server.execution.watch import RunWatch, Traces, Untraced, Unwatched
 from babysea_server.execution.writes import Writes
+from babysea_server.kit.batching import ClosedError, QueueFullError, QueueTimeoutError
 from babysea_server.kit.clock import Clock
 from babysea_server.kit.ids import uuid7
 from babysea_server.kit.tasks import end
@@ -44,7 +47,15 @@ _DOUBT_S = 20.0
 #: Of a graceful stop, beside the time that runs get.
 _CLOSE_WRITES_S = 1.0
 _LEAVE_S = 1.0
-_FAULTS = (DatabaseUnavailableError, asyncpg.InternalClientError, asyncpg.PostgresError)
+_FAULTS = (
+    DatabaseUnavailableError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresError,
+    # The database was away for longer than a batched write waits in line.
+    ClosedError,
+    QueueFullError,
+    QueueTimeoutError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +82,15 @@ class Worker:
         choose: Chooser = first,
         callback_url: Callable[[str, UUID], str | None] = lambda _provider, _attempt: None,
         watch: RunWatch | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._choose = choose
         self._watch = watch or Unwatched()
+        self._traces = traces
+        self._untraced = Untraced()
         self._callback_url = callback_url
         self._announcements = Announcements()
+        self._places = Places()
         self._db = db
         self._runner = runner
         self._store = store
@@ -196,6 +211,7 @@ class Worker:
             callback_url=self._callback_url,
             attempt_timeout_s=dict(self._settings.attempt_timeout_s),
             watch=self._watch,
+            places=self._places,
         )
         self._wake.set()
 
@@ -240,7 +256,8 @@ class Worker:
         for claim in claims:
             if claim.fence == 1:
                 self._watch.claimed((self._clock.now() - claim.created_at).total_seconds())
-            run = Run(claim, parts)
+            trace = None if self._traces is None else self._traces.run(claim)
+            run = Run(claim, parts, trace or self._untraced)
             task = asyncio.create_task(self._carry(run, parts.lease.worker_id), name=f"run-{claim.id}")
             self._runs[task] = run
             task.add_done_callback(self._finished)
@@ -331,8 +348,11 @@ class Worker:
             self._wake.set()
 
     async def _expire(self) -> None:
-        while expired := await store.expire(self._db):
-            _log.warning("generations_expired", generations=expired)
+        while expired := await store.give_up(self._db):
+            _log.warning("generations_expired", generations=len(expired))
+            if self._traces is not None:
+                for generation in expired:
+                    self._traces.ended(generation, "failed", errors.GENERATION_EXPIRED.code)
 
     async def _end_abandoned(self) -> None:
         await end_abandoned_attempts(self._db, self._runner, self._catalog)

@@ -1,7 +1,7 @@
-"""The worker's own writes, batched like admission: what many generations write at once is one call."""
+"""The worker's own statements, batched like admission: what many generations write at once is one call."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -54,11 +54,14 @@ class Writes:
     def __init__(
         self, db: Database, clock: Clock, worker_id: UUID, *, lease_s: float, queue_max: int
     ) -> None:
-        self._db = db
         self._clock = clock
         # An attempt that was opened at the end of a lease could no longer be submitted.
         self._open: _Batches[OpenAttempt, bool] = self._batcher(
             lambda items: store.open_attempts(db, worker_id, items), lease_s / 2, queue_max
+        )
+        # After an outage all runs of a dead worker are resumed at once, and each asks.
+        self._upstream: _Batches[UUID, tuple[str, dict[str, Any] | None] | None] = self._batcher(
+            lambda items: store.upstreams_of(db, items), lease_s / 2, queue_max
         )
         self._accept: _Batches[AcceptedAttempt, Standing] = self._batcher(
             lambda items: store.accept_attempts(db, worker_id, items), _BOUGHT_PATIENCE_S, queue_max
@@ -95,12 +98,12 @@ class Writes:
 
     async def accepted(self, attempt_id: UUID) -> Accepted | None:
         """What has been persisted of an attempt's acceptance by now, by whomever."""
-        found = await store.upstream_of(self._db, attempt_id)
+        found = await _one(self._upstream, attempt_id)
         return None if found is None else Accepted(found[0], found[1], poll_after_s=0.0)
 
     async def close(self) -> None:
         """Write out what is queued."""
-        for batcher in (self._open, self._accept, self._resolve, self._discard, self._settle):
+        for batcher in (self._open, self._upstream, self._accept, self._resolve, self._discard, self._settle):
             await batcher.close()
 
     def _batcher(

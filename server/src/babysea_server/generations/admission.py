@@ -18,8 +18,13 @@ from babysea_server.db.pool import Database, DatabaseUnavailableError, fault_of
 from babysea_server.generations import store
 from babysea_server.kit.batching import Batcher, ClosedError, QueueFullError, QueueTimeoutError
 from babysea_server.kit.clock import Clock
+from babysea_server.telemetry.tracing import RequestSpan
+from babysea_server.telemetry.tracing_generations import GenerationTraces
 
 _log = structlog.get_logger(__name__)
+
+#: Of `admit_generations_v1`.
+_LATE = "admission came after its deadline"
 
 _RESOLVE_EVERY_S = 0.1
 #: How long past the deadline a lost answer is looked for.
@@ -63,6 +68,8 @@ class AdmissionRequest(msgspec.Struct, frozen=True, gc=False):
     in_flight_limit: int | None
     idempotency_key: str | None
     fingerprint: bytes
+    request: RequestSpan | None = None
+    """Of whose trace it is, where that is traced."""
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -95,6 +102,7 @@ class Admissions:
         deadline_s: a request that is not sent by then is answered `unavailable`; once sent, the database has
             as long again to accept it.
         observe: is told the results of each batch and the seconds that they took.
+        traces: traces each decision.
     """
 
     def __init__(
@@ -108,14 +116,16 @@ class Admissions:
         calls_max: int = 2,
         queue_max: int = 2048,
         observe: Callable[[Sequence[Result], float], None] | None = None,
+        traces: GenerationTraces | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
         self._on_accepted = on_accepted
         self._deadline_s = deadline_s
         self._observe = observe
+        self._traces = traces
         self._batcher: Batcher[AdmissionRequest, Admission] = Batcher(
-            self._call if observe is None else self._observed_call,
+            self._call if observe is None and traces is None else self._observed_call,
             batch_max=batch_max,
             calls_max=calls_max,
             queue_max=queue_max,
@@ -139,11 +149,22 @@ class Admissions:
         await self._batcher.close()
 
     async def _observed_call(self, requests: Sequence[AdmissionRequest]) -> list[Admission]:
-        started = self._clock.monotonic()
+        started, called_at = self._clock.monotonic(), self._clock.now()
         admissions = await self._call(requests)
         if self._observe is not None:
             results = [admission.result for admission in admissions]
             self._observe(results, self._clock.monotonic() - started)
+        if self._traces is not None:
+            answered_at = self._clock.now()
+            for request, admission in zip(requests, admissions, strict=True):
+                self._traces.admitted(
+                    request.generation_id,
+                    request.request,
+                    result=admission.result,
+                    batch_size=len(requests),
+                    called_at=called_at,
+                    answered_at=answered_at,
+                )
         return admissions
 
     async def _call(self, requests: Sequence[AdmissionRequest]) -> list[Admission]:
@@ -164,7 +185,10 @@ class Admissions:
             return await self._one_by_one(requests)
         except asyncpg.PostgresError as error:
             # The server ended the call itself, by its timeout, past the deadline, or because it cannot write.
-            _log.warning("admission_unavailable", requests=len(requests), error=fault_of(error))
+            if _LATE in str(error):  # where that goes on, this machine's clock is behind the database's
+                _log.warning("admission_late", requests=len(requests))
+            else:
+                _log.warning("admission_unavailable", requests=len(requests), error=fault_of(error))
             return [_UNAVAILABLE] * len(requests)
         return self._announced(
             [_admission(request, row) for request, row in zip(requests, rows, strict=True)]

@@ -13,7 +13,7 @@ from babysea_server.catalog.catalog import Catalog
 from babysea_server.db.pool import Database, DatabaseUnavailableError
 from babysea_server.errors import ApiError
 from babysea_server.execution.store import discard_attempts
-from babysea_server.execution.types import Resolution, ResolvedAttempt
+from babysea_server.execution.types import Ended, Resolution, ResolvedAttempt
 from babysea_server.generations import store
 from babysea_server.generations.changes import before_change, repeated
 from babysea_server.generations.reading import Reader
@@ -22,6 +22,7 @@ from babysea_server.generations.store import FINAL
 from babysea_server.kit.clock import Clock
 from babysea_server.providers.base import Accepted, Job
 from babysea_server.providers.runner import Cancellation, Runner
+from babysea_server.telemetry.tracing_generations import GenerationTraces
 
 _log = structlog.get_logger(__name__)
 
@@ -38,14 +39,23 @@ class Canceled:
 
 
 class Canceling:
-    """Cancels generations of one region."""
+    """Cancels generations of one region; `traces` is told of what was canceled."""
 
-    def __init__(self, db: Database, reader: Reader, runner: Runner, catalog: Catalog, clock: Clock) -> None:
+    def __init__(
+        self,
+        db: Database,
+        reader: Reader,
+        runner: Runner,
+        catalog: Catalog,
+        clock: Clock,
+        traces: GenerationTraces | None = None,
+    ) -> None:
         self._db = db
         self._reader = reader
         self._runner = runner
         self._catalog = catalog
         self._clock = clock
+        self._traces = traces
 
     async def cancel(self, account_id: UUID, generation_id: UUID) -> Canceled:
         """Cancel and refund, then ask the provider to stop, for at most three seconds.
@@ -63,6 +73,9 @@ class Canceling:
         # It was in flight a moment ago; canceled since, it was by the call whose answer was lost.
         if not found["canceled"] and not (lost and found["status"] == "canceled"):
             raise _not_cancelable(found["status"])
+        if self._traces is not None:
+            generation = Ended(generation_id, account_id, row["model"], row["media"], row["created_at"])
+            self._traces.ended(generation, "canceled")
         ending = await self._tell_provider(generation_id, found)
         return Canceled(found["refunded"], ending.sent)
 

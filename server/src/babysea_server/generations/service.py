@@ -14,6 +14,7 @@ from babysea_server.kit import json, money
 from babysea_server.kit.calls import Principal
 from babysea_server.kit.ids import uuid7
 from babysea_server.routing.chain import Router
+from babysea_server.telemetry.tracing import CURRENT_REQUEST
 
 _IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,255}", re.ASCII)
 
@@ -97,6 +98,7 @@ class Generations:
             in_flight_limit=principal.plan.generations_in_flight,
             idempotency_key=idempotency_key,
             fingerprint=fingerprint,
+            request=CURRENT_REQUEST.get(),
         )
 
 

@@ -7,7 +7,7 @@ cost of a call is shared. There is no timer and no size to tune for latency.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import Context
+from contextvars import copy_context
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -57,6 +57,7 @@ class Batcher(Generic[Item, Result]):
         self._expiry: asyncio.TimerHandle | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._context = copy_context()
 
     @property
     def waiting(self) -> int:
@@ -106,8 +107,9 @@ class Batcher(Generic[Item, Result]):
             self._expiry = loop.call_at(self._queue[0][2], self._expire)
 
     def _start(self) -> None:
-        # A context of its own: what a call logs concerns its whole batch, not the item that happened to start it.
-        task = asyncio.get_running_loop().create_task(self._work(), context=Context())
+        # In the context of whoever made the batcher: what a call logs concerns its whole batch, not the item that
+        # happened to start it.
+        task = asyncio.get_running_loop().create_task(self._work(), context=self._context.copy())
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)  # also one that was cancelled before its first step
 

@@ -12,8 +12,6 @@ import zlib
 from collections.abc import Callable
 from xml.parsers import expat
 
-from PIL import Image
-
 from babysea_server.media.isobmff import boxes
 
 Size = tuple[int, int]
@@ -49,6 +47,8 @@ def image_size(data: bytes, extension: str) -> Size:
 
 
 def _decode(data: bytes, format: str, size: Size) -> None:
+    from PIL import Image  # here: a process that serves requests need not wait for it
+
     try:
         with Image.open(io.BytesIO(data), formats=[format]) as image:
             # Checked before pixels are touched: a second, larger header must not get us to allocate for it.

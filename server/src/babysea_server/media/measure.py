@@ -5,21 +5,24 @@ All functions here are synchronous and use the processor; callers run them in a 
 
 import io
 from fractions import Fraction
-
-import av
-from av.container import InputContainer
-from av.video.stream import VideoStream
+from typing import TYPE_CHECKING
 
 from babysea_server.media.images import BrokenImageError, image_size
 from babysea_server.media.isobmff import BrokenBoxError, boxes
 from babysea_server.media.sniff import sniff
 from babysea_server.media.types import FrameTooLargeError, Kind, Measure, Media, UnreadableMediaError
 
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
 MAX_SECONDS = 24 * 3600
 #: No frame larger than this (8192 x 8192) is decoded; beyond it a file is taken for an attack.
 MAX_FRAME_PIXELS = 8192 * 8192
 
 _AUDIO_DEMUXERS = {"mp3": "mp3", "wav": "wav", "m4a": "mov", "flac": "flac", "ogg": "ogg", "aac": "aac"}
+#: Of a container's length: FFmpeg's AV_TIME_BASE.
+_TICKS_PER_SECOND = 1_000_000
 _WEBM_SEGMENT = b"\x18\x53\x80\x67"
 
 
@@ -75,8 +78,7 @@ def _measure_video(data: bytes, media: Media) -> Measure:
             for _ in boxes(data):  # the demuxer is content with a last box that is cut off
                 pass
             demuxer = "mov"
-        # Naming the demuxer keeps the library from guessing one that would open other files or addresses.
-        with av.open(io.BytesIO(data), mode="r", format=demuxer, metadata_errors="ignore") as container:
+        with _opened(data, demuxer) as container:
             return _first_frame(container)
     except UnreadableMediaError:
         raise
@@ -97,7 +99,7 @@ def measure_audio(data: bytes, media: Media) -> float:
             for _ in boxes(data):
                 pass
         demuxer = _AUDIO_DEMUXERS[media.extension]
-        with av.open(io.BytesIO(data), mode="r", format=demuxer, metadata_errors="ignore") as container:
+        with _opened(data, demuxer) as container:
             return _first_sound(container)
     except UnreadableMediaError:
         raise
@@ -107,7 +109,14 @@ def measure_audio(data: bytes, media: Media) -> float:
         raise UnreadableMediaError(f"the {media.content_type} file cannot be read: {error}") from error
 
 
-def _first_sound(container: InputContainer) -> float:
+def _opened(data: bytes, demuxer: str) -> "InputContainer":
+    import av  # here: it takes a fifth of a second, and a process that serves requests need not wait for it
+
+    # Naming the demuxer keeps the library from guessing one that would open other files or addresses.
+    return av.open(io.BytesIO(data), mode="r", format=demuxer, metadata_errors="ignore")
+
+
+def _first_sound(container: "InputContainer") -> float:
     if not container.streams.audio:
         raise UnreadableMediaError("the sound file has no sound")
     stream = container.streams.audio[0]
@@ -116,7 +125,7 @@ def _first_sound(container: InputContainer) -> float:
     if stream.duration is not None and stream.time_base is not None:
         seconds = float(stream.duration * stream.time_base)
     elif container.duration is not None:
-        seconds = float(Fraction(container.duration, av.time_base))
+        seconds = float(Fraction(container.duration, _TICKS_PER_SECOND))
     else:
         raise UnreadableMediaError("the sound file does not say how long it is")
     if not 0 < seconds <= MAX_SECONDS:
@@ -124,7 +133,7 @@ def _first_sound(container: InputContainer) -> float:
     return seconds
 
 
-def _first_frame(container: InputContainer) -> Measure:
+def _first_frame(container: "InputContainer") -> Measure:
     if not container.streams.video:
         raise UnreadableMediaError("the video file has no video stream")
     stream = container.streams.video[0]
@@ -142,12 +151,12 @@ def _first_frame(container: InputContainer) -> Measure:
     return Measure(frame.width, frame.height, seconds)
 
 
-def _seconds(container: InputContainer, stream: VideoStream) -> float:
+def _seconds(container: "InputContainer", stream: "VideoStream") -> float:
     """The picture's own length, without a longer sound track; files made live state none: they are read."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     if container.duration is not None:
-        return float(Fraction(container.duration, av.time_base))
+        return float(Fraction(container.duration, _TICKS_PER_SECOND))
     container.seek(0)
     first, last, step = None, 0, 0
     for packet in container.demux(stream):

@@ -38,17 +38,21 @@ class LinkSigner:
         secret: the master secret, at least 32 bytes.
         clock: tells the time.
         lifetime_s: seconds that a link holds at least; up to five minutes more through rounding.
+        other: another master secret, whose links are accepted, too, while the secret is changed.
 
     Raises:
-        ValueError: the secret is too short or the lifetime not between a minute and a week.
+        ValueError: a secret is too short or the lifetime not between a minute and a week.
     """
 
-    def __init__(self, secret: bytes, clock: Clock, lifetime_s: int = 3600) -> None:
-        if len(secret) < 32:
+    def __init__(
+        self, secret: bytes, clock: Clock, lifetime_s: int = 3600, *, other: bytes | None = None
+    ) -> None:
+        if min(len(secret), len(secret if other is None else other)) < 32:
             raise ValueError("the secret for links has at least 32 bytes")
         if not 60 <= lifetime_s <= 7 * 86_400:
             raise ValueError("the lifetime of links is 60 to 604800 seconds")
-        self._key = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(secret)
+        self._key = _derived(secret)
+        self._accepted = (self._key, *([] if other is None else [_derived(other)]))
         self._clock = clock
         self._lifetime_s = lifetime_s
 
@@ -76,7 +80,8 @@ class LinkSigner:
         check_key(key)
         earliest = int(moment.timestamp()) + self._lifetime_s
         expires = -(-earliest // QUANTUM_S) * QUANTUM_S
-        return f"{origin}/files/{key}?expires={expires}&signature={self._signature(region, key, expires)}"
+        signature = _signature(self._key, region, key, expires)
+        return f"{origin}/files/{key}?expires={expires}&signature={signature}"
 
     def verify(self, region: str, key: str, expires: str, signature: str) -> int:
         """Seconds that a link still holds, at least 1, from its two parameters as they were received.
@@ -87,8 +92,11 @@ class LinkSigner:
         """
         if not _EXPIRES.fullmatch(expires):
             raise BadLinkError("the link's expiry is not a time")
-        expected = self._signature(region, key, int(expires))
-        if not hmac.compare_digest(expected.encode(), signature.encode("utf-8", "replace")):
+        given = signature.encode("utf-8", "replace")
+        if not any(
+            hmac.compare_digest(_signature(accepted, region, key, int(expires)).encode(), given)
+            for accepted in self._accepted
+        ):
             raise BadLinkError("the link's signature does not match")
         # Rounded so that a link is never used in the second in which it is called over.
         left = int(int(expires) - self._clock.now().timestamp())
@@ -96,8 +104,13 @@ class LinkSigner:
             raise ExpiredLinkError("the link has expired")
         return left
 
-    def _signature(self, region: str, key: str, expires: int) -> str:
-        # No part can hold a line break: the region comes from settings, the key from a closed alphabet.
-        message = f"{region}\n{key}\n{expires}".encode()
-        digest = hmac.new(self._key, message, hashlib.sha256).digest()
-        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+def _derived(secret: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(secret)
+
+
+def _signature(secret: bytes, region: str, key: str, expires: int) -> str:
+    # No part can hold a line break: the region comes from settings, the key from a closed alphabet.
+    message = f"{region}\n{key}\n{expires}".encode()
+    digest = hmac.new(secret, message, hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -230,19 +230,36 @@ def open_store(url: str | None, data_dir: Path, *, prefix: str = "") -> ObjectSt
     """
     if prefix:
         check_key(prefix)
-    if not url:
-        return _open_directory(data_dir / "files", prefix)
+    directory = local_directory(url, data_dir)
+    if directory is not None:
+        return _open_directory(directory, prefix)
+    assert url is not None
     parts = urlsplit(url)
-    if parts.query or parts.fragment or parts.username or parts.password:
-        raise StorageError("STORAGE_URL is scheme://bucket/prefix, without credentials, query or fragment")
-    if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost") or not parts.path:
-            raise StorageError("a file STORAGE_URL is file:///path, with three slashes")
-        return _open_directory(Path(unquote(parts.path)), prefix)
     if parts.scheme not in _BUCKET_SCHEMES or not parts.netloc:
         # memory:// would lose files at the next restart, and https:// is a web server, not a bucket.
         raise StorageError("STORAGE_URL starts with file:///, s3://, gs:// or az:// and names a bucket")
     return _open_bucket(f"{url.rstrip('/')}/{prefix}" if prefix else url, parts.netloc)
+
+
+def local_directory(url: str | None, data_dir: Path) -> Path | None:
+    """Where the files of all regions are, each region in a folder of its own; None where a bucket keeps them.
+
+    Args:
+        url, data_dir: as for `open_store`.
+
+    Raises:
+        StorageError: the URL names no store that files could be kept in.
+    """
+    if not url:
+        return data_dir / "files"
+    parts = urlsplit(url)
+    if parts.query or parts.fragment or parts.username or parts.password:
+        raise StorageError("STORAGE_URL is scheme://bucket/prefix, without credentials, query or fragment")
+    if parts.scheme != "file":
+        return None
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise StorageError("a file STORAGE_URL is file:///path, with three slashes")
+    return Path(unquote(parts.path))
 
 
 def _open_directory(path: Path, prefix: str) -> ObjectStore:

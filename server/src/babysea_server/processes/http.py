@@ -5,11 +5,14 @@ trailers for headers, and answers what is no HTTP at once, even when a complete 
 the client would take that refusal for the answer to a request that was accepted.
 """
 
+import contextlib
 import logging
 from asyncio import TimerHandle, Transport
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, cast
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from babysea_server.contract.envelope import error_body
@@ -20,6 +23,15 @@ from babysea_server.kit.ids import request_id
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 128
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its own signal handling: one place decides when this process stops."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing is captured."""
+        yield
 
 
 class _HeadTooLargeError(Exception):

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 import structlog
-import uvicorn
 from starlette.types import ASGIApp
 
 from babysea_server.app.shared import build_shared
@@ -16,14 +15,16 @@ from babysea_server.app.telemetry import Telemetry
 from babysea_server.catalog.catalog import CatalogError
 from babysea_server.db.cluster import Cluster
 from babysea_server.kit.tasks import end
-from babysea_server.outputs.store import StorageError
+from babysea_server.outputs.store import StorageError, local_directory
 from babysea_server.processes.faults import StartError, StoppedError
-from babysea_server.processes.http import HttpProtocol
 from babysea_server.processes.listening import BACKLOG, listening_socket
-from babysea_server.processes.stopping import Stop
+from babysea_server.processes.stopping import Stop, is_supervised
 from babysea_server.settings import Settings
+from babysea_server.telemetry.logs import name_process
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from babysea_server.app.api import Api
 
 _log = structlog.get_logger(__name__)
@@ -32,22 +33,16 @@ _log = structlog.get_logger(__name__)
 _HTTP_DRAIN_S = 5
 _API_CLOSE_S = 2.5
 _METRICS_CLOSE_S = 0.5
+#: How often garbage is looked for: Python's own. While a process starts it is done less often.
+_GC_THRESHOLDS = (700, 10, 10)
 #: Beside what runs get: writing down what is known, giving back the rest.
 _WORKERS_CLOSE_S = 2.5
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling: one place decides when this process stops."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def run_api(
     settings: Settings, listener: socket.socket, *, on_ready: Callable[[], None], console_only: bool = False
 ) -> None:
-    """Serve HTTP on `listener` until SIGTERM or SIGINT, then drain within eight seconds.
+    """Serve HTTP on `listener` until SIGTERM or SIGINT, for `drain_s` more, then end within eight seconds.
 
     Args:
         console_only: serve the console, and no API.
@@ -57,6 +52,7 @@ async def run_api(
     """
     from babysea_server.app.api import Api  # here, as with workers: a process imports only what it is
 
+    name_process("console" if console_only else "api")
     stop = Stop()
     with contextlib.suppress(StoppedError), _start_faults():
         async with _databases(settings, stop) as cluster:
@@ -65,13 +61,19 @@ async def run_api(
             async with told(api.telemetry):
                 try:
                     await stop.starting(api.open())
-                    await _serve_http(api, listener, stop, on_ready)
+                    # The processes of an `up` end with it, and nobody spreads requests over several of them.
+                    drain_s = 0.0 if is_supervised() else settings.drain_s
+                    await _serve_http(api, listener, stop, on_ready, drain_s=drain_s)
                 finally:
                     await _within(_API_CLOSE_S, api.close())
 
 
-def http_config(app: ASGIApp) -> uvicorn.Config:
+def http_config(app: ASGIApp) -> "uvicorn.Config":
     """How HTTP is served in production; benchmarks serve their baseline with the same."""
+    import uvicorn  # here and below: most workers serve none
+
+    from babysea_server.processes.http import HttpProtocol
+
     return uvicorn.Config(
         app,
         loop="none",
@@ -93,20 +95,27 @@ def settle_memory() -> None:
     """Take all that was made at the start out of the garbage collector's sight.
 
     Code, catalog and documents live as long as the process; without this every full collection goes over
-    them and stops the process for tens of milliseconds.
+    them and stops the process for tens of milliseconds. From here on garbage is looked for as often as usual.
     """
-    gc.collect()
     gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
-async def _serve_http(api: "Api", listener: socket.socket, stop: Stop, on_ready: Callable[[], None]) -> None:
-    server = _Server(http_config(api))
+async def _serve_http(
+    api: "Api", listener: socket.socket, stop: Stop, on_ready: Callable[[], None], *, drain_s: float
+) -> None:
+    from babysea_server.processes.http import Server
+
+    server = Server(http_config(api))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     stopped = asyncio.create_task(stop.wait(), name="stop")
     settle_memory()
     on_ready()
     try:
         await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        api.draining = True
+        # Until those who spread requests have noticed; whoever is served meanwhile is served well.
+        await asyncio.wait({serving}, timeout=drain_s)
         api.gateway.draining = True
         server.should_exit = True
         await serving
@@ -122,6 +131,7 @@ async def run_worker(settings: Settings, *, on_ready: Callable[[], None]) -> Non
     """
     from babysea_server.app.workers import Workers
 
+    name_process("worker")
     stop = Stop()
     with contextlib.suppress(StoppedError), _start_faults():
         async with _databases(settings, stop) as cluster:
@@ -148,8 +158,10 @@ async def told(telemetry: Telemetry) -> AsyncIterator[None]:
     if telemetry.port is None:
         yield
         return
+    from babysea_server.processes.http import Server
+
     listener = listening_socket(telemetry.host, telemetry.port, chosen_with="metrics_port")
-    server = _Server(http_config(telemetry.app))
+    server = Server(http_config(telemetry.app))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="metrics")
     try:
         yield
@@ -160,9 +172,23 @@ async def told(telemetry: Telemetry) -> AsyncIterator[None]:
         listener.close()
 
 
+def _warn_of_local_files(settings: Settings) -> None:
+    """Tell what cannot work over machines; one machine, and a folder that all of them mount, look the same."""
+    shared = [region for region in settings.regions if settings.database_url(region)]
+    directory = local_directory(settings.storage_url, settings.data_path)
+    if shared and directory is not None and not is_supervised():
+        _log.warning(
+            "files_are_local",
+            regions=shared,
+            folder=str(directory),
+            meaning="no other machine can serve or delete them unless it mounts the folder; else set STORAGE_URL",
+        )
+
+
 @contextlib.asynccontextmanager
 async def _databases(settings: Settings, stop: Stop) -> AsyncIterator[Cluster]:
     await stop.may_start()
+    _warn_of_local_files(settings)
     cluster = Cluster(settings)
     try:
         await stop.starting(cluster.open())

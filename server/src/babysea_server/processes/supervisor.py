@@ -95,6 +95,8 @@ class Supervisor:
         tasks = [asyncio.create_task(child.keep_running()) for child in children]
         try:
             await stop.starting(cluster.open(migrate_external=True))
+            # An embedded database has no other processes than these, which have not begun.
+            await stop.starting(cluster.finish(embedded_only=True))
             self._go.set()
             tasks += [
                 asyncio.create_task(self._watch_database(cluster)),

@@ -321,6 +321,10 @@ class AnswerLostError(Exception):
     """A transport sent the request, or part of it, and got no whole answer."""
 
 
+class AnswerTooLargeError(AnswerLostError):
+    """The answer's body is larger than was asked for; none of it is kept."""
+
+
 class Transport(Protocol):
     """Carries requests of one provider."""
 

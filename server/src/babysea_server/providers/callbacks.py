@@ -35,10 +35,16 @@ class CallbackAddresses:
 
     Args:
         origin: scheme and authority where providers reach the region's API; None where they cannot.
+        other: another master secret, whose addresses are read, too, while the secret is changed.
     """
 
-    def __init__(self, secret: bytes, region: str, origin: str | None) -> None:
-        self._key = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(secret)
+    def __init__(self, secret: bytes, region: str, origin: str | None, *, other: bytes | None = None) -> None:
+        self._key, *rest = (
+            HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(each)
+            for each in (secret, other)
+            if each is not None
+        )
+        self._accepted = (self._key, *rest)
         self._region = region
         self._origin = None if origin is None else origin.format(region=region).rstrip("/")
 
@@ -46,7 +52,9 @@ class CallbackAddresses:
         """Where the provider may announce the end of the attempt."""
         if self._origin is None:
             return None
-        token = base64.urlsafe_b64encode(attempt_id.bytes + self._tag(provider_id, attempt_id)).decode()
+        token = base64.urlsafe_b64encode(
+            attempt_id.bytes + self._tag(self._key, provider_id, attempt_id)
+        ).decode()
         return f"{self._origin}{PREFIX}{provider_id}/{token.rstrip('=')}"
 
     def attempt(self, provider_id: str, token: str) -> UUID | None:
@@ -59,11 +67,12 @@ class CallbackAddresses:
         if len(raw) != 16 + _TAG_BYTES:
             return None
         attempt_id = UUID(bytes=raw[:16])
-        return attempt_id if hmac.compare_digest(raw[16:], self._tag(provider_id, attempt_id)) else None
+        tags = [self._tag(key, provider_id, attempt_id) for key in self._accepted]
+        return attempt_id if any(hmac.compare_digest(raw[16:], tag) for tag in tags) else None
 
-    def _tag(self, provider_id: str, attempt_id: UUID) -> bytes:
+    def _tag(self, key: bytes, provider_id: str, attempt_id: UUID) -> bytes:
         message = f"{self._region}\n{provider_id}\n".encode() + attempt_id.bytes
-        return hmac.new(self._key, message, hashlib.sha256).digest()[:_TAG_BYTES]
+        return hmac.new(key, message, hashlib.sha256).digest()[:_TAG_BYTES]
 
 
 @dataclass(frozen=True, slots=True)

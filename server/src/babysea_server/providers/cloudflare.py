@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from PIL import Image, ImageOps
-
 from babysea_server.catalog.types import Traits
 from babysea_server.errors import FILE_LOAD_ERROR
 from babysea_server.providers.answers import (
@@ -160,6 +158,8 @@ def _scaled(file: InputFile) -> bytes:
     Raises:
         InputRefusedError: it cannot be decoded.
     """
+    from PIL import Image, ImageOps
+
     scaled = io.BytesIO()
     try:
         with Image.open(io.BytesIO(file.data), formats=["PNG", "JPEG", "WEBP"]) as image:

@@ -13,14 +13,16 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from babysea_server.kit.connections import Allowance, ForbiddenAddressError, parse_url, public_connector
-from babysea_server.providers.base import Answer, AnswerLostError, NeverSentError, Request
+from babysea_server.providers.base import (
+    Answer,
+    AnswerLostError,
+    AnswerTooLargeError,
+    NeverSentError,
+    Request,
+)
 
 _CHUNK = 64 * 1024
 _LINE_ENDS = frozenset("\r\n\0")
-
-
-class AnswerTooLargeError(AnswerLostError):
-    """The answer's body is larger than was asked for; none of it is kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,13 @@ from babysea_server.errors import (
 from babysea_server.media.measure import measure, measure_audio
 from babysea_server.media.sniff import sniff, sniff_audio
 from babysea_server.media.types import FrameTooLargeError, Kind, Media, UnreadableMediaError
-from babysea_server.providers.base import AnswerLostError, NeverSentError, Request, Transport
-from babysea_server.providers.http import AnswerTooLargeError
+from babysea_server.providers.base import (
+    AnswerLostError,
+    AnswerTooLargeError,
+    NeverSentError,
+    Request,
+    Transport,
+)
 
 _KINDS = {"image": "picture", "video": "video", "audio": "sound"}
 

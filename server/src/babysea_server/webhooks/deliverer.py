@@ -20,6 +20,7 @@ from babysea_server.kit.batching import Batcher
 from babysea_server.kit.clock import Clock
 from babysea_server.kit.ids import uuid7
 from babysea_server.kit.tasks import end
+from babysea_server.telemetry.tracing_webhooks import DeliveryTraces
 from babysea_server.webhooks import store
 from babysea_server.webhooks.body import Bodies
 from babysea_server.webhooks.schedule import again_after
@@ -70,6 +71,7 @@ class Deliverer:
         box: opens the endpoints' secrets.
         uniform: draws from [0, 1), for the jitter.
         observe: is told of each try why it was no success, or None, and the seconds that it took.
+        traces: traces each try.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Deliverer:
         settings: DelivererSettings,
         uniform: Callable[[], float] = random.random,
         observe: Callable[[str | None, float], None] = lambda _failure, _seconds: None,
+        traces: DeliveryTraces | None = None,
     ) -> None:
         self._db = db
         self._sender = sender
@@ -91,6 +94,7 @@ class Deliverer:
         self._settings = settings
         self._uniform = uniform
         self._observe = observe
+        self._traces = traces
         self._held: _Held | None = None
         self._sending: dict[asyncio.Task[None], DueDelivery] = {}
         self._loops: list[asyncio.Task[None]] = []
@@ -239,20 +243,39 @@ class Deliverer:
     async def _carry(self, delivery: DueDelivery, held: _Held) -> None:
         if held.lease.remaining_s() <= 0:
             return  # it belongs to somebody else by now, or soon
-        structlog.contextvars.bind_contextvars(delivery_id=str(delivery.id))
-        answer = await self._send(delivery)
+        _bind_ids(delivery)
+        answer = await (
+            self._send(delivery) if self._traces is None else self._traced(self._traces, delivery)
+        )
         self._observe(answer.failure, answer.duration_ms / 1000)
+        _log.debug(
+            "webhook_tried", attempt=delivery.attempts + 1, status=answer.status, failure=answer.failure
+        )
         again_after_s = None
         if not answer.ok:
             again_after_s = again_after(delivery.attempts + 1, answer.retry_after_s, self._uniform)
         try:
             recorded = await held.results.submit(Sent(delivery, answer, again_after_s))
         except Exception as error:
-            _log.warning("webhook_not_recorded", delivery_id=str(delivery.id), error=fault_of(error))
+            _log.warning("webhook_not_recorded", error=fault_of(error))
             self._doubt()
             return
         if recorded.disabled is not None:
             _log.warning("webhook_endpoint_disabled", endpoint_id=str(recorded.disabled))
+
+    async def _traced(self, traces: DeliveryTraces, delivery: DueDelivery) -> Answer:
+        begun = traces.begin(delivery.id, delivery.data)
+        answer = await self._send(delivery)
+        traces.ended(
+            begun,
+            delivery_id=delivery.id,
+            endpoint_id=delivery.endpoint_id,
+            event=delivery.event,
+            attempt=delivery.attempts + 1,
+            status=answer.status,
+            failure=answer.failure,
+        )
+        return answer
 
     async def _send(self, delivery: DueDelivery) -> Answer:
         try:
@@ -291,3 +314,11 @@ class Deliverer:
         return Batcher(
             record, queue_max=2 * self._settings.concurrency, patience_s=2 * self._settings.lease_s
         )
+
+
+def _bind_ids(delivery: DueDelivery) -> None:
+    """Whatever is logged of a delivery carries its ids, and that of the generation that it tells of."""
+    ids = {"delivery_id": str(delivery.id), "endpoint_id": str(delivery.endpoint_id)}
+    if "generation_id" in delivery.data:
+        ids["generation_id"] = delivery.data["generation_id"]
+    structlog.contextvars.bind_contextvars(**ids)

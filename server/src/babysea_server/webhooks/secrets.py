@@ -34,7 +34,7 @@ class SecretBox:
 
     Args:
         master_key: at least 32 bytes; seals, and opens.
-        old: the master key before, which only opens, while its rows are being sealed anew.
+        old: the master key before or the next one, which only opens, while the key is changed.
 
     Raises:
         ValueError: a key is too short.

@@ -28,7 +28,9 @@ async def _show(page: OpenRequest) -> Response:
 async def _render(page: OpenRequest, token: str, errors: FieldErrors) -> Response:
     region = page.region
     await region.attempts.take(page.client_ip)
-    user, email = await pending_email(region.db, region.keys.forms, token, region.clock.now())
+    user, email = await pending_email(
+        region.db, region.keys.forms, token, region.clock.now(), region.keys.other_forms
+    )
     return await page.render(
         "outside/email.html",
         422 if errors else 200,
@@ -44,7 +46,9 @@ async def _change(page: OpenRequest) -> Response:
     region, token = page.region, page.form.text("token")
     await region.attempts.take(page.client_ip)
     try:
-        user, email = await change_email(region.db, region.keys.forms, token, region.clock.now())
+        user, email = await change_email(
+            region.db, region.keys.forms, token, region.clock.now(), region.keys.other_forms
+        )
     except EmailTakenError:
         return await _render(page, token, FieldErrors({"": "Another user has this address."}))
     await _tell_old_address(page, user, email)

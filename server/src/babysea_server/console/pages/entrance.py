@@ -16,12 +16,12 @@ from babysea_server.accounts.users import (
 )
 from babysea_server.console.faults import PageFaultError
 from babysea_server.console.forms import FieldErrors
+from babysea_server.console.navigation import ROOT
 from babysea_server.console.plans import may_sign_up
 from babysea_server.console.region import ConsoleRegion
 from babysea_server.console.request import OpenRequest
 from babysea_server.console.routes import OpenRoute
 from babysea_server.console.security import local_path
-from babysea_server.console.templating import ROOT
 from babysea_server.kit.faults import NotFoundError
 from babysea_server.webhooks.secrets import SealedSecretError
 

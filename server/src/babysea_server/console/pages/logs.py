@@ -107,7 +107,7 @@ async def _list(page: PageRequest) -> Response:
     listing = _listing(page)
     result, unread = await _page(page, listing)
     names = {key.id: key for key in await keys.of_account(page.db, page.account_id)}
-    endpoints, codes = await logs_store.seen(page.db, page.account_id)
+    endpoints, codes = await logs_store.seen(page.reads, page.account_id)
     exported = {"q": listing.q or None, "sort": "time" if not listing.descending else None, **listing.filters}
     return await page.render(
         "logs.html",
@@ -152,7 +152,7 @@ async def _page(page: PageRequest, listing: Listing) -> tuple[Page[Any], datetim
         return Page([row] if row else [], total=1 if row else 0), None
     descending = listing.descending
     found = await logs_store.page(
-        page.db,
+        page.reads,
         page.account_id,
         _filter(listing, page.now),
         after=_place(listing.cursor),
@@ -207,7 +207,7 @@ async def _exported(page: PageRequest) -> AsyncIterator[Sequence[Mapping[str, An
     while left:
         limit = min(EXPORT_STEP, left)
         some = await logs_store.page(
-            page.db, page.account_id, which, after=after, descending=descending, limit=limit
+            page.reads, page.account_id, which, after=after, descending=descending, limit=limit
         )
         left -= len(some.rows)
         if some.rows:

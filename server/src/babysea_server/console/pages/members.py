@@ -12,9 +12,9 @@ from babysea_server.console import people_store
 from babysea_server.console.faults import forbidden
 from babysea_server.console.forms import FieldErrors
 from babysea_server.console.listing import Column, Listing, Page
+from babysea_server.console.navigation import ROOT
 from babysea_server.console.request import PageRequest
 from babysea_server.console.routes import Route
-from babysea_server.console.templating import ROOT
 from babysea_server.kit.faults import NotFoundError
 
 _MEMBER_COLUMNS = (

@@ -90,9 +90,9 @@ async def _show(page: PageRequest) -> Response:
     period = chosen_period(page)
     span = Span.of(period, page.now)
     account = page.account_id
-    requests = await metrics_store.requests(page.db, account, span)
-    latencies = await metrics_store.latencies(page.db, account, span)
-    generations = await metrics_store.generations(page.db, account, span)
+    requests = await metrics_store.requests(page.reads, account, span)
+    latencies = await metrics_store.latencies(page.reads, account, span)
+    generations = await metrics_store.generations(page.reads, account, span)
     segments, current = period_choices(page, "/metrics", period)
     endpoints = _endpoints(requests, latencies)
     models = _lines(generations, "model", lambda row: row["model"])
@@ -110,10 +110,10 @@ async def _show(page: PageRequest) -> Response:
         models=models[:_ROWS_MAX],
         providers=_lines(generations, "provider", lambda row: row["provider"])[:_ROWS_MAX],
         failures=_lines(generations, "error_code", lambda row: row["error_code"])[:_ROWS_MAX],
-        failovers=await metrics_store.failovers(page.db, account, span),
+        failovers=await metrics_store.failovers(page.reads, account, span),
         endpoints=endpoints[:_ROWS_MAX],
         errors=_errors(requests)[:_ROWS_MAX],
-        keys=await metrics_store.keys(page.db, account, span, limit=_ROWS_MAX),
+        keys=await metrics_store.keys(page.reads, account, span, limit=_ROWS_MAX),
         rows_max=_ROWS_MAX,
     )
 

@@ -1,6 +1,7 @@
 """Signing in through the operator's identity provider."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,11 +13,11 @@ from babysea_server.accounts.user_store import User
 from babysea_server.accounts.users import SignUpRefusedError, check_credentials, check_user_name, sign_up
 from babysea_server.console.faults import PageFaultError, not_found
 from babysea_server.console.forms import FieldErrors
+from babysea_server.console.navigation import ROOT
 from babysea_server.console.oidc import (
     WAY_S,
     AddressRefusedError,
     Identity,
-    OidcClient,
     OidcError,
     begin_way,
     find_way,
@@ -27,9 +28,11 @@ from babysea_server.console.region import ConsoleRegion
 from babysea_server.console.request import OpenRequest
 from babysea_server.console.routes import OpenRoute
 from babysea_server.console.security import local_path
-from babysea_server.console.templating import ROOT
 from babysea_server.kit.faults import NotFoundError
 from babysea_server.webhooks.secrets import SealedSecretError
+
+if TYPE_CHECKING:
+    from babysea_server.console.oidc_client import OidcClient
 
 _log = structlog.get_logger(__name__)
 
@@ -77,7 +80,12 @@ async def _start(page: OpenRequest) -> Response:
 async def _come_back(page: OpenRequest) -> Response:
     first = page.region
     await first.attempts.take(page.client_ip)
-    way = find_way(first.keys.forms, page.visit, page.query.get("state", ""), first.clock.now())
+    keys, state = first.keys, page.query.get("state", "")
+    way = find_way(keys.forms, page.visit, state, first.clock.now())
+    if (
+        way is None and keys.other_forms is not None
+    ):  # begun at a process that signs under the other master key
+        way = find_way(keys.other_forms, page.visit, state, first.clock.now())
     region = None if way is None else page.regions.get(way.region)
     if way is None or region is None:
         raise PageFaultError(403, "This way back has expired", "Begin again at the sign-in page.")
@@ -203,13 +211,13 @@ async def _note_link(region: ConsoleRegion, issuer: str, subject: str, user: Use
         )
 
 
-def _client(region: ConsoleRegion) -> OidcClient:
+def _client(region: ConsoleRegion) -> "OidcClient":
     if region.oidc is None:
         raise not_found()
     return region.oidc
 
 
-def _failed(client: OidcClient, region: ConsoleRegion, error: OidcError) -> PageFaultError:
+def _failed(client: "OidcClient", region: ConsoleRegion, error: OidcError) -> PageFaultError:
     _log.warning("oidc_failed", region=region.name, issuer=client.settings.issuer, error=str(error))
     return PageFaultError(
         502,

@@ -8,10 +8,10 @@ from babysea_server.accounts import member_store, user_store
 from babysea_server.accounts.sessions import token_hash
 from babysea_server.accounts.users import check_email, new_reset_link, reset_password
 from babysea_server.console.forms import FieldErrors
+from babysea_server.console.navigation import ROOT
 from babysea_server.console.region import ConsoleRegion
 from babysea_server.console.request import OpenRequest
 from babysea_server.console.routes import OpenRoute
-from babysea_server.console.templating import ROOT
 from babysea_server.kit.faults import NotFoundError
 
 

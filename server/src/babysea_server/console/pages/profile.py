@@ -11,10 +11,10 @@ from babysea_server.accounts.roles import Action
 from babysea_server.accounts.users import check_email, note_everywhere
 from babysea_server.console import export
 from babysea_server.console.forms import FieldErrors
+from babysea_server.console.navigation import ROOT
 from babysea_server.console.reauthentication import prove
 from babysea_server.console.request import PageRequest
 from babysea_server.console.routes import Route
-from babysea_server.console.templating import ROOT
 
 _UNFINISHED = "There is a lot to delete, and some of it is left. Confirm once more to go on."
 

@@ -10,10 +10,10 @@ from babysea_server.accounts.users import create_team
 from babysea_server.console import accounts_store
 from babysea_server.console.faults import not_found
 from babysea_server.console.forms import FieldErrors
+from babysea_server.console.navigation import ROOT
 from babysea_server.console.plans import sign_up_plan
 from babysea_server.console.request import PageRequest
 from babysea_server.console.routes import Route
-from babysea_server.console.templating import ROOT
 
 
 def routes() -> Sequence[Route]:

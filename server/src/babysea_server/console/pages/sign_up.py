@@ -17,11 +17,11 @@ from babysea_server.accounts.users import (
 )
 from babysea_server.console.faults import PageFaultError
 from babysea_server.console.forms import FieldErrors
+from babysea_server.console.navigation import ROOT
 from babysea_server.console.pages.entrance import enter
 from babysea_server.console.plans import check_sign_up, may_sign_up
 from babysea_server.console.request import OpenRequest
 from babysea_server.console.routes import OpenRoute
-from babysea_server.console.templating import ROOT
 from babysea_server.kit.faults import NotFoundError
 
 _CLOSED = "Nobody can sign up here. Ask the operator for an account."
