@@ -50,7 +50,7 @@ def _file(content: bytes = PNG, **headers: str) -> httpx.Response:
         *(samples.picture(format) for format in ("PNG", "JPEG", "GIF", "WEBP", "AVIF")),
         samples.SVG,
         b"\xef\xbb\xbf <svg/>",
-        *(content for _, content in samples.films()),
+        *samples.films().values(),
         b"\0\0\0\x08wide" + b"\0" * 50,
         b"",
         b"RIFF\0\0\0\0WAVE",
