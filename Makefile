@@ -49,7 +49,7 @@ chaos: $(STAMP)  ## a whole system under load, with everything failing in turns:
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 simulate: $(STAMP)  ## N seeds (10,000) of the simulation: crashes, lost answers and lies on a clock of its own
-	@$(BIN)/python -m tests.simulation -n $(or $(N),10000) $(ARGS)
+	@$(BIN)/python -m tests.simulation -n $(or $(N),10000) --jobs $(shell getconf _NPROCESSORS_ONLN) $(ARGS)
 
 bench: $(STAMP)  ## measure and print the table of docs/performance.md
 	@$(BIN)/python -m bench $(ARGS)
