@@ -133,7 +133,7 @@ FAULT = {"level": "error", "event": "run_crashed", "error": "no database connect
     [
         (json.dumps(FAULT), 0),
         (json.dumps({**FAULT, "exception": "Traceback ...\nKeyError: 'x'"}), 1),
-        (json.dumps({**FAULT, "exception": "...\nbabysea_server.kit.batching.QueueTimeoutError"}), 0),
+        (json.dumps({**FAULT, "error": "QueueTimeoutError"}), 0),
         (json.dumps({**FAULT, "error": "KeyError"}), 1),
         (json.dumps({"level": "error", "event": "write_refused", "error": "no database connection"}), 1),
         (json.dumps({"level": "warning", "event": "claim_failed"}), 0),

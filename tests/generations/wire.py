@@ -27,6 +27,7 @@ class Wire:
         """New connections are closed at once."""
         self.deaf = False
         """Answers are swallowed."""
+        self._closed = False
 
     @property
     def dsn(self) -> str:
@@ -42,6 +43,7 @@ class Wire:
     async def close(self) -> None:
         """Cut everything at both ends."""
         assert self._server is not None
+        self._closed = True
         self._server.close()
         self.cut()
         for backend in self._backends:
@@ -59,6 +61,10 @@ class Wire:
             writer.transport.abort()
             return
         from_backend, to_backend = await asyncio.open_unix_connection(self._path)
+        if self._closed:  # while this one was on its way
+            for end in (writer, to_backend):
+                end.transport.abort()
+            return
         self._clients.add(writer)
         self._backends.add(to_backend)
         self._start(self._forward(reader, to_backend, answers=False))
