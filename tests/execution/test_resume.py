@@ -1,5 +1,6 @@
 """A worker dies at each stage: the next one ends the generation, and the upstream saw at most one purchase."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from tests.support import eventually
 
 from babysea_server.execution import store
 from babysea_server.execution.types import AcceptedAttempt, Claim, OpenAttempt
+from babysea_server.execution.writes import Writes
+from babysea_server.kit.clock import SystemClock
 from babysea_server.providers.base import Accepted, Failure, NotFound, Refused, Running, Unclear
 
 CHAIN = ("replicate", "fal")
@@ -238,3 +241,24 @@ async def test_a_finished_job_is_kept_however_long_nobody_looked(house: House) -
     await house.worker()
     assert (await house.finished(generation))["status"] == "succeeded"
     await house.check()
+
+
+async def test_what_many_resumed_runs_ask_at_once_is_answered_to_each(house: House) -> None:
+    worker = await house.bare_worker()
+    writes = Writes(house.db, SystemClock(), worker, lease_s=30, queue_max=100)
+    asked = []
+    for number in range(9):
+        await house.admit()
+        claim = await house.claimed(worker)
+        assert await writes.open_attempt(_opening(claim))
+        if number % 3:
+            kept = AcceptedAttempt(
+                claim.prediction_id, claim.id, claim.fence, f"job-{number}", {"of": number}
+            )
+            assert await writes.accept(kept) == "ours"
+        asked.append(claim.prediction_id)
+
+    found = await asyncio.gather(*(writes.accepted(attempt) for attempt in asked))
+    await writes.close()
+    told = [None if answer is None else (answer.upstream_id, answer.state) for answer in found]
+    assert told == [(f"job-{n}", {"of": n}) if n % 3 else None for n in range(9)]
