@@ -5,6 +5,11 @@ from collections.abc import Callable
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+#: Whatever a call to a server that is away, slow, or leaving in this moment may raise. RuntimeError is uvloop's word
+#: for writing to a connection that has just been closed; the library lets it through.
+REDIS_FAULTS = (RedisError, OSError, RuntimeError)
 
 
 def open_redis(url: str, *, connections: int, answer_within_s: float, connect_within_s: float) -> Redis:

@@ -5,10 +5,9 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from babysea_server.kit.redis import open_redis
+from babysea_server.kit.redis import REDIS_FAULTS, open_redis
 from babysea_server.limits.counters import KEEP_S, Addition, CountersUnavailableError
 
 _TIMEOUT_S = 1.0
@@ -64,5 +63,5 @@ class RedisCounters:
             return await asking
         except RedisTimeoutError as error:
             raise CountersUnavailableError("The cache did not answer in time.") from error
-        except (RedisError, OSError) as error:
+        except REDIS_FAULTS as error:
             raise CountersUnavailableError("The cache cannot be reached, or refuses to serve.") from error

@@ -4,9 +4,8 @@ from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import msgspec
-from redis.exceptions import RedisError
 
-from babysea_server.kit.redis import open_redis
+from babysea_server.kit.redis import REDIS_FAULTS, open_redis
 from babysea_server.routing.ranking import STALE_AFTER_S
 from babysea_server.routing.rankings import RankingsUnavailableError, key_prefix
 
@@ -60,7 +59,7 @@ class RedisRankings:
     async def _ask(self, asking: Awaitable[Any]) -> Any:
         try:
             return await asking
-        except (RedisError, OSError) as error:
+        except REDIS_FAULTS as error:
             raise RankingsUnavailableError(
                 "The cache cannot be reached, or does not answer in time."
             ) from error
