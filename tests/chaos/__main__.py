@@ -38,7 +38,8 @@ def main() -> int:
     if missing:
         sys.stderr.write(f"not installed: {', '.join(missing)} (Debian: postgresql, redis-server)\n")
         return 2
-    # Whoever ends it so finds nothing left behind either.
+    # Whoever ends it so finds nothing left behind either; a shell's background jobs begin with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         return _rounds(given)
