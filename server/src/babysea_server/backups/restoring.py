@@ -88,9 +88,7 @@ async def restore(
             if directory is not None and chosen[region].files is not None:
                 await files.copy(folder / "files" / region, directory / region)
         await asyncio.to_thread(os.sync)
-        return {
-            region: await _checked(settings, region, dsn, give_up=give_up) for region, dsn in dsns.items()
-        }
+        return await _all_checked(settings, dsns, give_up=give_up)
 
 
 async def check(settings: Settings, *, give_up: bool = False) -> dict[str, Restored]:
@@ -111,9 +109,7 @@ async def check(settings: Settings, *, give_up: bool = False) -> dict[str, Resto
                 raise BackupError(
                     f"a worker holds work of region {region} for {left:.0f} s more: stop it, or try again then"
                 )
-        return {
-            region: await _checked(settings, region, dsn, give_up=give_up) for region, dsn in dsns.items()
-        }
+        return await _all_checked(settings, dsns, give_up=give_up)
 
 
 def _examine(found: Manifest, chosen: Mapping[str, RegionPart], folder: Path, directory: Path | None) -> None:
