@@ -4,7 +4,6 @@ The order is the contract's: preflight, firewall, key, scope, body, operation. W
 way, the answer is one of the two envelopes.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from traceback import walk_tb
@@ -29,6 +28,7 @@ from babysea_server.errors import (
 )
 from babysea_server.kit.calls import Call, Handler, Principal, RateWindow, Reply, ServedRequest
 from babysea_server.kit.clock import Clock
+from babysea_server.kit.deadlines import Deadlines
 from babysea_server.kit.ids import request_id
 from babysea_server.telemetry.tracing import RequestSpan
 from babysea_server.telemetry.tracing_requests import RequestTraces
@@ -134,7 +134,7 @@ class Gateway:
         self._record = record
         self._handlers = handlers
         self._clock = clock
-        self._deadline_seconds = deadline_seconds
+        self._deadlines = Deadlines(deadline_seconds)
         self._log = structlog.get_logger("babysea.gateway")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,10 +145,8 @@ class Gateway:
             raise ValueError(f"the gateway serves HTTP, not {scope['type']}")
         request_headers: Headers = scope["headers"]
         progress = _Progress(request_id(), self._clock.monotonic(), method=scope["method"])
-        # Whatever is logged on the way of this request carries its id, and nothing of the one before it: a pipelined
-        # request begins in the context of its predecessor.
+        # A pipelined request begins in the context of its predecessor; what is logged of it is not to say so.
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=progress.request_id)
         if is_preflight(scope["method"], request_headers):
             headers = [(b"x-request-id", progress.request_id.encode()), *preflight_headers()]
             await _send(send, _Answer(204, headers, b""))
@@ -173,12 +171,12 @@ class Gateway:
                 headers={"Retry-After": "1", "Connection": "close"},
             )
         admitted = progress.admitted = self._firewall.match(scope)
-        structlog.contextvars.bind_contextvars(region=admitted.region)
+        structlog.contextvars.bind_contextvars(request_id=progress.request_id, region=admitted.region)
         validated = self._clock.monotonic()
         progress.timings["validate"] = (validated - progress.started) * 1000
-        deadline = asyncio.timeout(self._deadline_seconds)
+        deadline = self._deadlines.begin()
         try:
-            async with deadline:
+            with deadline:
                 principal = await self._identify(admitted, scope, progress)
                 progress.timings["auth"] = (self._clock.monotonic() - validated) * 1000
                 _check_scope(admitted, principal)
@@ -188,7 +186,7 @@ class Gateway:
                 if handler is None:
                     raise ApiError(SERVICE_UNAVAILABLE, "This operation is not available yet.")
                 if admitted.operation_id in _OWN_DEADLINE:
-                    deadline.reschedule(None)
+                    deadline.lift()
                 progress.handling = True
                 reply = await handler(
                     Call(
@@ -205,7 +203,7 @@ class Gateway:
                     )
                 )
         except TimeoutError:
-            if deadline.expired():
+            if deadline.expired:
                 raise _too_late(scope["method"], progress) from None
             raise
         return self._success(reply, admitted, progress)
@@ -358,6 +356,7 @@ class Gateway:
         cause = error.__cause__ or error.__context__
         self._log.error(
             "request_failed",
+            request_id=progress.request_id,
             region=admitted.region if admitted else None,
             operation=admitted.operation_id if admitted else None,
             error=type(error).__qualname__,

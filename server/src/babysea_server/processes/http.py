@@ -46,10 +46,11 @@ class _Outgoing:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
         """Send, if there still is somebody."""
-        if not self._transport.is_closing():
+        if not self.is_closing():
             self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:

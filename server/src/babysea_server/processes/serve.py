@@ -33,8 +33,9 @@ _log = structlog.get_logger(__name__)
 _HTTP_DRAIN_S = 5
 _API_CLOSE_S = 2.5
 _METRICS_CLOSE_S = 0.5
-#: How often garbage is looked for: Python's own. While a process starts it is done less often.
-_GC_THRESHOLDS = (700, 10, 10)
+#: How often garbage is looked for. A request leaves none behind, but those that are under way at once are more than
+#: the 700 new objects at which Python looks by itself: ten times for each batch of 64, and all in vain.
+_GC_THRESHOLDS = (10_000, 10, 10)
 #: Beside what runs get: writing down what is known, giving back the rest.
 _WORKERS_CLOSE_S = 2.5
 
@@ -95,7 +96,7 @@ def settle_memory() -> None:
     """Take all that was made at the start out of the garbage collector's sight.
 
     Code, catalog and documents live as long as the process; without this every full collection goes over
-    them and stops the process for tens of milliseconds. From here on garbage is looked for as often as usual.
+    them and stops the process for tens of milliseconds. Garbage is rarely looked for during a start; now it is.
     """
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
