@@ -1,5 +1,6 @@
 """A worker that lost its lease writes nothing any more, and comes back under a new name."""
 
+import asyncio
 from uuid import UUID
 
 import pytest
@@ -153,6 +154,56 @@ async def test_a_claim_that_was_under_way_while_its_worker_was_deleted_is_not_lo
     assert (await house.generation(generation))["worker_id"] == worker
     assert await store.reap(house.db) == 1
     assert (await house.generation(generation))["worker_id"] is None
+
+
+async def _waits_for_a_lock(house: House) -> bool:
+    return bool(
+        await house.db.fetch(
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+    )
+
+
+async def test_what_a_new_worker_claims_while_another_reaps_stays_its_own(house: House) -> None:
+    """The reaper began before the worker registered, and comes to the generation only after it was claimed."""
+    generation = await house.admit()
+    await house.claimed(await house.bare_worker())
+    await house.expire_leases()
+    async with house.db.transaction() as others:
+        await others.execute("SELECT FROM generations FOR UPDATE")
+        reaping = asyncio.create_task(store.reap(house.db))
+        await eventually(lambda: _waits_for_a_lock(house))
+        new = await house.bare_worker()  # what another reaper freed a moment ago, this one claims
+        await others.execute("UPDATE generations SET worker_id = $1, fence = fence + 1", new)
+    assert await reaping == 0
+    assert (await house.generation(generation))["worker_id"] == new
+
+
+async def test_an_attempt_is_not_opened_beside_a_claim_that_is_under_way(house: House) -> None:
+    """Else both would be right to buy: the claim does not see the attempt, nor the attempt the claim."""
+    generation = await house.admit()
+    old, new = await house.bare_worker(), await house.bare_worker()
+    before = await house.claimed(old)
+    async with house.db.transaction() as claiming:
+        await claiming.execute("UPDATE generations SET worker_id = NULL")
+        [row] = await claiming.fetch(store._CLAIM, new, 1)
+        assert not row["attempts"]
+        opening = asyncio.create_task(store.open_attempts(house.db, old, [_opening(before)]))
+        await eventually(lambda: _waits_for_a_lock(house))
+    assert await opening == [False]
+    assert await house.attempts(generation) == []
+
+
+async def test_no_claim_passes_an_attempt_that_is_being_opened(house: House) -> None:
+    await house.admit()
+    old, new = await house.bare_worker(), await house.bare_worker()
+    before = await house.claimed(old)
+    async with house.db.transaction() as opening:
+        assert await store.open_attempts(opening, old, [_opening(before)]) == [True]
+        await house.db.execute("UPDATE generations SET worker_id = NULL")
+        assert await store.claim(house.db, new, 1) == []
+    claim = await house.claimed(new)
+    assert [attempt.id for attempt in claim.attempts] == [before.prediction_id]
 
 
 async def test_freed_work_keeps_its_place_in_line(house: House) -> None:

@@ -51,6 +51,17 @@ async def renew(db: Database, worker_id: UUID, *, lease_s: float) -> bool:
     )
 
 
+#: The dead are named first. Asked row by row whether its worker exists, a row that was freed and claimed again after
+#: this statement began would be looked at with its new worker, whom the statement cannot see yet, and be taken from it.
+FREE_OF_THE_DEAD = """
+WITH dead AS MATERIALIZED (
+    SELECT DISTINCT t.worker_id FROM {table} t
+    WHERE t.worker_id IS NOT NULL AND NOT EXISTS (SELECT FROM workers w WHERE w.id = t.worker_id)
+)
+UPDATE {table} t SET worker_id = NULL FROM dead WHERE t.worker_id = dead.worker_id AND t.worker_id IS NOT NULL
+"""
+
+
 async def reap(db: Database) -> int:
     """Give up workers whose lease ran out: their work becomes claimable again, nothing is run here.
 
@@ -65,10 +76,7 @@ async def reap(db: Database) -> int:
                SELECT id FROM workers WHERE lease_until < now() FOR UPDATE SKIP LOCKED
            )"""
     )
-    return await db.execute(
-        """UPDATE generations g SET worker_id = NULL
-           WHERE worker_id IS NOT NULL AND NOT EXISTS (SELECT FROM workers w WHERE w.id = g.worker_id)"""
-    )
+    return await db.execute(FREE_OF_THE_DEAD.format(table="generations"))
 
 
 async def leave(db: Database, worker_id: UUID) -> None:
@@ -143,18 +151,18 @@ WITH asked AS (
     SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::text[], $7::smallint[], $8::text[],
                          $9::text[], $10::bigint[])
         AS u (id, generation_id, account_id, fence, model, attempt_order, provider, adapter, estimated_cost)
+), held AS MATERIALIZED (
+    SELECT u.*, g.reserved FROM asked u JOIN generations g ON g.id = u.generation_id
+    WHERE coalesce(g.worker_id = $1, false) AND g.fence = u.fence AND g.status IN ('pending', 'processing')
+    -- Against claims, which lock FOR UPDATE: one that does not see the attempt would buy beside it.
+    FOR KEY SHARE OF g
 ), opened AS (
     INSERT INTO attempts (id, generation_id, account_id, model, attempt_order, provider, adapter, estimated_cost)
-    SELECT u.id, u.generation_id, u.account_id, u.model, u.attempt_order, u.provider, u.adapter,
-           coalesce(u.estimated_cost, g.reserved)
-    FROM asked u JOIN generations g ON g.id = u.generation_id
-    WHERE coalesce(g.worker_id = $1, false) AND g.fence = u.fence AND g.status IN ('pending', 'processing')
-    ON CONFLICT (id) DO NOTHING RETURNING id
+    SELECT id, generation_id, account_id, model, attempt_order, provider, adapter, coalesce(estimated_cost, reserved)
+    FROM held ON CONFLICT (id) DO NOTHING RETURNING id
 )
 SELECT id FROM opened UNION
-SELECT a.id FROM attempts a JOIN asked u ON a.id = u.id JOIN generations g ON g.id = u.generation_id
-WHERE coalesce(a.outcome = 'pending', false) AND coalesce(g.worker_id = $1, false) AND g.fence = u.fence
-  AND g.status IN ('pending', 'processing')
+SELECT a.id FROM attempts a JOIN held ON a.id = held.id WHERE coalesce(a.outcome = 'pending', false)
 """
 
 

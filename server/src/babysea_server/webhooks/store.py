@@ -62,10 +62,7 @@ async def claim(
 async def reap(db: Database) -> int:
     """Free what belongs to workers that no longer exist; returns how many deliveries. See `execution.store.reap`."""
     await execution.reap(db)
-    return await db.execute(
-        """UPDATE webhook_deliveries d SET worker_id = NULL
-           WHERE worker_id IS NOT NULL AND NOT EXISTS (SELECT FROM workers w WHERE w.id = d.worker_id)"""
-    )
+    return await db.execute(execution.FREE_OF_THE_DEAD.format(table="webhook_deliveries"))
 
 
 async def leave(db: Database, worker_id: UUID) -> None:
