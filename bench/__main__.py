@@ -13,6 +13,7 @@ import sys
 import uvloop
 
 from babysea_server.telemetry.logs import configure_logging
+from bench.command import tell
 from bench.costs import costs
 from bench.foreign import foreign
 from bench.growth import growth
@@ -48,11 +49,10 @@ def main() -> int:
     rounds = given.rounds or (3 if given.quick else 5)
     seconds = given.seconds or (1.0 if given.quick else 5.0)
     parts = given.only or list(_PARTS)
+    if given.what in _OTHERS:
+        return tell(_OTHERS[given.what](quick=given.quick))
     configure_logging(format="console", level="warning")
     try:
-        if given.what in _OTHERS:
-            sys.stdout.write(f"{uvloop.run(_OTHERS[given.what](quick=given.quick))}\n")
-            return 0
         report = uvloop.run(_measure(parts, rounds, seconds))
     except (LoadError, RuntimeError) as error:
         sys.stderr.write(f"bench: {error}\n")

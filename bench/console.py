@@ -17,13 +17,12 @@ from uuid import UUID
 
 import asyncpg
 import httpx
-import uvloop
 
 from babysea_server.accounts import member_store, user_store
 from babysea_server.accounts.sessions import Sessions, Visitor
 from babysea_server.app.api import Api
 from babysea_server.app.shared import build_shared
-from babysea_server.telemetry.logs import configure_logging
+from bench.command import tell
 from bench.latency import p50, p95
 from bench.servers import Site, site
 
@@ -244,13 +243,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.console", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a small past and few turns")
     given = parser.parse_args()
-    configure_logging(format="console", level="warning")
-    try:
-        sys.stdout.write(f"{uvloop.run(console(quick=given.quick))}\n")
-    except RuntimeError as error:
-        sys.stderr.write(f"bench: {error}\n")
-        return 1
-    return 0
+    return tell(console(quick=given.quick))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,9 @@ from time import perf_counter
 from urllib.request import urlopen
 
 import msgspec
-import uvloop
 
-from babysea_server.telemetry.logs import configure_logging
 from babysea_server.telemetry.metrics import ApiMetrics, new_registry
+from bench.command import tell
 from bench.load import Load, run
 from bench.rounds import read_requests
 from bench.servers import Process, Site, site
@@ -161,17 +160,15 @@ async def metrics(*, rounds: int, seconds: float, connections: int) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main() -> int:
     """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.metrics", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, help="(9)")
     parser.add_argument("--seconds", type=float, default=2.0, help="seconds of each measurement (2)")
     parser.add_argument("--connections", type=int, default=64, help="(64)")
     given = parser.parse_args()
-    configure_logging(format="console", level="warning")
-    table = uvloop.run(metrics(rounds=given.rounds, seconds=given.seconds, connections=given.connections))
-    sys.stdout.write(f"{table}\n")
+    return tell(metrics(rounds=given.rounds, seconds=given.seconds, connections=given.connections))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -32,8 +32,8 @@ from babysea_server.db.embedded import EmbeddedPostgres
 from babysea_server.db.pool import Database
 from babysea_server.generations.store import remove_old_records
 from babysea_server.ledger.verify import verify
-from babysea_server.telemetry.logs import configure_logging
 from bench.capacity.arrivals import Connection, Tally
+from bench.command import tell
 from bench.load import percentile
 from bench.plot import Panel, panels_svg
 from bench.report import RESULTS
@@ -434,13 +434,7 @@ def main() -> int:
     parser.add_argument("--generations", type=int, help="(1,000,000)")
     parser.add_argument("--quick", action="store_true", help="20,000 generations")
     given = parser.parse_args()
-    configure_logging(format="console", level="warning")
-    try:
-        sys.stdout.write(f"{uvloop.run(soak(quick=given.quick, generations=given.generations))}\n")
-    except RuntimeError as error:
-        sys.stderr.write(f"bench: {error}\n")
-        return 1
-    return 0
+    return tell(soak(quick=given.quick, generations=given.generations))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from babysea_server.telemetry.logs import configure_logging
+from bench.command import tell
 from bench.servers import Process, site
 
 _REGIONS = ("us", "eu", "jp")
@@ -166,13 +166,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.startup", description=__doc__)
     parser.add_argument("--turns", type=int, default=5, help="how often each is started (5)")
     given = parser.parse_args()
-    configure_logging(format="console", level="warning")
-    try:
-        sys.stdout.write(f"{asyncio.run(startup(max(1, given.turns)))}\n")
-    except RuntimeError as error:
-        sys.stderr.write(f"bench: {error}\n")
-        return 1
-    return 0
+    return tell(startup(max(1, given.turns)))
 
 
 if __name__ == "__main__":

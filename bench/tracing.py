@@ -21,7 +21,6 @@ from time import process_time, thread_time
 from uuid import UUID
 
 import msgspec
-import uvloop
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.environment_variables import OTEL_BSP_MAX_QUEUE_SIZE
 from opentelemetry.sdk.trace import ReadableSpan
@@ -31,12 +30,12 @@ from babysea_server.execution.types import Claim
 from babysea_server.execution.watch import RunTrace, Untraced
 from babysea_server.kit.clock import SystemClock
 from babysea_server.kit.ids import uuid7
-from babysea_server.telemetry.logs import configure_logging
 from babysea_server.telemetry.tracing import Span, Tracing
 from babysea_server.telemetry.tracing_generations import GenerationTraces
 from babysea_server.telemetry.tracing_otlp import OtlpTracer
 from babysea_server.telemetry.tracing_requests import RequestTraces
 from babysea_server.telemetry.tracing_webhooks import DeliveryTraces
+from bench.command import tell
 from bench.load import Load, run
 from bench.rounds import read_requests
 from bench.servers import Process, Site, site
@@ -295,17 +294,15 @@ async def tracing(*, rounds: int, seconds: float, connections: int) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main() -> int:
     """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.tracing", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, help="(9)")
     parser.add_argument("--seconds", type=float, default=2.0, help="seconds of each measurement (2)")
     parser.add_argument("--connections", type=int, default=64, help="(64)")
     given = parser.parse_args()
-    configure_logging(format="console", level="warning")
-    table = uvloop.run(tracing(rounds=given.rounds, seconds=given.seconds, connections=given.connections))
-    sys.stdout.write(f"{table}\n")
+    return tell(tracing(rounds=given.rounds, seconds=given.seconds, connections=given.connections))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

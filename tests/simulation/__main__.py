@@ -54,7 +54,8 @@ def main() -> int:
 
 def _run(shares: Sequence[Share], jobs: int, *, single: bool) -> int:
     lived = breached = 0
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1)
+    try:
         results: Iterator[list[Report]] = map(live, shares) if single else _spread(pool, shares)
         for reports in results:
             for report in reports:
@@ -64,6 +65,8 @@ def _run(shares: Sequence[Share], jobs: int, *, single: bool) -> int:
                     sys.stdout.write(_told(report))
             sys.stdout.write(f"{lived} seeds, {breached} with breaches\n")
             sys.stdout.flush()
+    finally:
+        pool.shutdown(cancel_futures=True)  # after a fault of the simulation itself, not hours later
     return 1 if breached else 0
 
 

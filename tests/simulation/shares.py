@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import format_exc
 
 from tests.simulation.database import Server
 from tests.simulation.world import Report, simulate
@@ -36,9 +37,13 @@ def live(share: Share) -> list[Report]:
         for seed in share.seeds:
             if time.time() > share.give_up_at:
                 break
-            report = simulate(server, catalog, seed, without=share.without, show=show)
-            if report.breaches and show is None:
-                report = _smaller(server, catalog, report, share.without)
+            try:
+                report = simulate(server, catalog, seed, without=share.without, show=show)
+                if report.breaches and show is None:
+                    report = _smaller(server, catalog, report, share.without)
+            except Exception:
+                # As text: not every exception can be brought to another process.
+                raise RuntimeError(f"seed {seed} could not be lived through\n{format_exc()}") from None
             reports.append(report)
     finally:
         server.close()

@@ -243,6 +243,7 @@ class World:
                 if self._resting():
                     break
                 await asyncio.sleep(1.0)
+            self.line.settle()
             if self.auditor.at_rest or not self._resting():
                 return
             # Only deliveries wait, perhaps for hours: meanwhile everybody is at home.
