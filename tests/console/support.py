@@ -1,6 +1,7 @@
 """A browser without scripts: follows links, fills in the forms that a page really has, keeps cookies."""
 
 import itertools
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -247,3 +248,10 @@ async def activity_of(deployment: Deployment, account_id: UUID) -> list[tuple[st
         "SELECT action, description FROM activity WHERE account_id = $1 ORDER BY id", account_id
     )
     return [(row["action"], row["description"]) for row in rows]
+
+
+def toast_of(html: str) -> str:
+    """What the page's toast says."""
+    found = re.search(r'<div class="toast [^>]*>.*?<p dir="auto">(.*?)</p>', html, re.S)
+    assert found, "no toast"
+    return found[1]

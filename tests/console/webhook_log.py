@@ -3,10 +3,12 @@
 from typing import Any
 from uuid import UUID
 
+from tests.console.support import ConsoleClient
+
 from babysea_server.db.pool import Database
 from babysea_server.kit.ids import uuid7
-from babysea_server.webhooks import endpoints
-from babysea_server.webhooks.endpoint_store import Endpoint
+from babysea_server.webhooks import endpoints, replay
+from babysea_server.webhooks.endpoint_store import Delivery, Endpoint
 from babysea_server.webhooks.secrets import SecretBox
 
 _BOX = SecretBox(b"k" * 32)
@@ -103,3 +105,8 @@ async def many(db: Database, endpoint: Endpoint, count: int) -> None:
 def generation_id() -> UUID:
     """Of a generation that nobody looks for."""
     return uuid7()
+
+
+async def log_of(client: ConsoleClient, endpoint: Endpoint) -> list[Delivery]:
+    """The deliveries of an endpoint, newest first."""
+    return list(await replay.list_deliveries(client.deployment.db, client.account_id, endpoint.id))
