@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,13 +112,19 @@ async def site(regions: Sequence[str] = (REGION,)) -> AsyncIterator[Site]:
 class Process:
     """A child that says one line when it is ready and ends at SIGTERM; its log goes to a file.
 
+    Args:
+        environment: variables over the few that it gets anyway.
+
     Raises:
         RuntimeError: on entering, when it ended before it was ready.
     """
 
-    def __init__(self, arguments: Sequence[str], log: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._arguments = arguments
         self._log = log
+        self._environment = {**clean_environment(), **(environment or {})}
         self._child: subprocess.Popen[str] | None = None
         self.ready_line = ""
 
@@ -129,7 +135,7 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=clean_environment(),
+                env=self._environment,
                 start_new_session=True,
             )
         assert self._child.stdout is not None

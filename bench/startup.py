@@ -13,7 +13,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
@@ -58,6 +58,7 @@ class Kind:
     name: str
     arguments: Sequence[str]
     has_http: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
     cpu_s: list[float] = field(default_factory=list)
     wall_s: list[float] = field(default_factory=list)
     idle: Memory | None = None
@@ -115,7 +116,7 @@ def _await_ready(port: int) -> None:
 def _start(kind: Kind, log: Path, *, rest: bool) -> None:
     """Start it once, note what it took, and perhaps look at it when it has been idle."""
     began = time.perf_counter()
-    with Process(kind.arguments, log) as process:
+    with Process(kind.arguments, log, kind.environment) as process:
         if kind.has_http:
             _await_ready(int(process.ready_line.removesuffix("/console\n").rpartition(":")[2]))
         kind.wall_s.append(time.perf_counter() - began)
@@ -125,7 +126,7 @@ def _start(kind: Kind, log: Path, *, rest: bool) -> None:
             kind.idle = _memory(process.pid)
 
 
-def _kinds(folder: Path) -> list[Kind]:
+def _kinds(folder: Path, dsn: str) -> list[Kind]:
     found = [Kind("bare Starlette", ["-c", _BARE])]
     for regions in (_REGIONS[:1], _REGIONS):
         options = ["--data-dir", str(folder), *(word for name in regions for word in ("--region", name))]
@@ -137,13 +138,15 @@ def _kinds(folder: Path) -> list[Kind]:
             Kind(f"worker, {where}", [*command, "worker", *options], has_http=False),
             Kind(f"up, {where}", [*command, "up", *options, "--port", "0"], has_http=False),
         ]
-    return found
+    # As in production: told where the database is, it does not even look for one of its own.
+    apart = Kind("api, 1 region, database apart", found[1].arguments, environment={"DATABASE_URL_US": dsn})
+    return [*found[:2], apart, *found[2:]]
 
 
 async def startup(turns: int) -> str:
     """Measure and return the table in Markdown."""
     async with site(_REGIONS) as place:
-        kinds = _kinds(place.folder)
+        kinds = _kinds(place.folder, place.db.dsn)
         for turn in range(turns + 1):
             for kind in kinds:
                 await asyncio.to_thread(_start, kind, place.folder / "startup.log", rest=turn == turns)
