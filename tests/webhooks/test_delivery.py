@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from babysea_server.db.embedded import EmbeddedPostgres
 from babysea_server.kit.clock import SystemClock
 from babysea_server.kit.ids import uuid7
 from babysea_server.webhooks import store
+from babysea_server.webhooks.deliverer import Deliverer
 from babysea_server.webhooks.retention import WebhookRetention
 from babysea_server.webhooks.schedule import STEPS_S
 from babysea_server.webhooks.secrets import SecretBox
@@ -456,6 +458,46 @@ async def test_claims_whose_answer_was_lost_are_found_and_sent(post: Post) -> No
     assert sorted(each.id for each in post.receiver.received) == [
         str(row["id"]) for row in await post.deliveries()
     ]
+
+
+async def test_what_was_claimed_just_before_the_lease_lapsed_is_sent_once_it_is_renewed(post: Post) -> None:
+    """The answer to a claim comes too late to be acted on, and nobody takes the deliveries away."""
+    hook = await post.hook()
+    await post.happen(2)
+
+    async def claiming() -> bool:
+        return bool(
+            await post.db.fetch(
+                "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'claim'"
+            )
+        )
+
+    async def lapsed() -> bool:
+        return deliverer._held is not None and deliverer._held.lease.remaining_s() <= 0
+
+    async def claimed() -> bool:
+        return all(row["worker_id"] is not None for row in await post.deliveries(hook))
+
+    async with AsyncExitStack() as slow:
+        delaying = await slow.enter_async_context(post.db.transaction())
+        await delaying.execute("LOCK TABLE webhook_messages")
+        deliverer = post.deliverer(lease_s=0.6)
+        await eventually(claiming)
+        async with post.db.transaction() as holding:
+            await holding.execute(
+                "LOCK TABLE workers IN SHARE ROW EXCLUSIVE MODE"
+            )  # no lease is renewed or ended
+            await eventually(lapsed)
+            await slow.aclose()
+            await eventually(claimed)
+            await eventually(partial(_idle, deliverer))
+            await holding.execute("UPDATE workers SET lease_until = now() + interval '1 minute'")
+    await post.receiver.has("/hook", 2)
+    await post.settled(hook)
+
+
+async def _idle(deliverer: Deliverer) -> bool:
+    return deliverer.sending == 0
 
 
 async def test_stopping_records_what_is_under_way_and_gives_back_the_rest(post: Post) -> None:

@@ -242,7 +242,9 @@ class Deliverer:
 
     async def _carry(self, delivery: DueDelivery, held: _Held) -> None:
         if held.lease.remaining_s() <= 0:
-            return  # it belongs to somebody else by now, or soon
+            # It is somebody else's by now or soon; but if the lease is renewed after all, nobody would send it.
+            self._doubt()
+            return
         _bind_ids(delivery)
         answer = await (
             self._send(delivery) if self._traces is None else self._traced(self._traces, delivery)
