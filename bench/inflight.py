@@ -24,7 +24,6 @@ import uvloop
 from babysea_server.app.shared import build_shared
 from babysea_server.app.workers import Workers
 from babysea_server.catalog.catalog import Catalog
-from babysea_server.catalog.types import Traits
 from babysea_server.db.cluster import Cluster
 from babysea_server.db.embedded import EmbeddedPostgres
 from babysea_server.db.pool import Database
@@ -36,16 +35,15 @@ from babysea_server.providers.base import (
     Finished,
     Job,
     Output,
-    Provider,
     Refused,
     Request,
     Running,
 )
 from babysea_server.providers.registry import Registry, Route, everywhere
-from babysea_server.settings import ProviderSettings, Settings, load_settings
+from babysea_server.settings import Settings, load_settings
 from babysea_server.telemetry.logs import configure_logging
 from bench.servers import REGION, Process, Site, site
-from bench.settle import InstantTransport, admit
+from bench.settle import InstantProvider, InstantTransport, admit
 from bench.usage import Memory, PostgresUsage, cpu_s, memory
 
 MEMORY_MAX = 2**30
@@ -84,18 +82,10 @@ _Over: TypeAlias = Callable[[_Told], Awaitable[bool]]
 # ------------------------------------------------------------------------------------------- the provider
 
 
-class LongProvider(Provider):
+class LongProvider(InstantProvider):
     """Takes every job and is polled for it."""
 
     name = "long"
-    traits = Traits("synchronous")
-
-    def __init__(self) -> None:
-        super().__init__(ProviderSettings())
-
-    def build_submit(self, job: Job) -> Request:
-        """The attempt's id is the job's."""
-        return Request("POST", str(job.attempt_id))
 
     def read_submit(self, job: Job, answer: Answer) -> Accepted | Finished | Refused:
         """Taken; the first look as the providers say that are polled most often."""

@@ -5,7 +5,6 @@ rounds; in a third figure the counting one is scraped once a second besides. Rat
 observation of each kind by itself, in nanoseconds, which no neighbour of the machine can hide.
 """
 
-import argparse
 import asyncio
 import socket
 import sys
@@ -19,7 +18,7 @@ from urllib.request import urlopen
 import msgspec
 
 from babysea_server.telemetry.metrics import ApiMetrics, new_registry
-from bench.command import tell
+from bench.command import tell, turns
 from bench.load import Load, run
 from bench.rounds import read_requests
 from bench.servers import Process, Site, site
@@ -162,12 +161,7 @@ async def metrics(*, rounds: int, seconds: float, connections: int) -> str:
 
 def main() -> int:
     """Parse the arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.metrics", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="(9)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of each measurement (2)")
-    parser.add_argument("--connections", type=int, default=64, help="(64)")
-    given = parser.parse_args()
-    return tell(metrics(rounds=given.rounds, seconds=given.seconds, connections=given.connections))
+    return tell(metrics(**vars(turns("python -m bench.metrics", __doc__))))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ one generation take on the event loop, what the calls to nobody take where nothi
 thread takes for one span.
 """
 
-import argparse
 import asyncio
 import os
 import sys
@@ -35,7 +34,7 @@ from babysea_server.telemetry.tracing_generations import GenerationTraces
 from babysea_server.telemetry.tracing_otlp import OtlpTracer
 from babysea_server.telemetry.tracing_requests import RequestTraces
 from babysea_server.telemetry.tracing_webhooks import DeliveryTraces
-from bench.command import tell
+from bench.command import tell, turns
 from bench.load import Load, run
 from bench.rounds import read_requests
 from bench.servers import Process, Site, site
@@ -296,12 +295,7 @@ async def tracing(*, rounds: int, seconds: float, connections: int) -> str:
 
 def main() -> int:
     """Parse the arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.tracing", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="(9)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of each measurement (2)")
-    parser.add_argument("--connections", type=int, default=64, help="(64)")
-    given = parser.parse_args()
-    return tell(tracing(rounds=given.rounds, seconds=given.seconds, connections=given.connections))
+    return tell(tracing(**vars(turns("python -m bench.tracing", __doc__))))
 
 
 if __name__ == "__main__":
