@@ -282,6 +282,18 @@ async def test_attempts_that_nobody_ended_are_ended_after_a_minute_and_their_pro
     await house.check()
 
 
+async def test_a_job_that_was_bought_by_a_dead_worker_is_looked_for_and_stopped(house: House) -> None:
+    """The customer canceled while it was being bought, and whoever bought it never told its id."""
+    house.provider = Scripted(replicate=Script(cancel=True, reconcile=Accepted("up-7")))
+    generation, _ = await _opened(house, upstream_id=None)
+    await canceled(house, generation)
+    await house.db.execute("UPDATE generations SET completed_at = now() - interval '61 s'")
+    await end_abandoned_attempts(house.db, house.runner(), house.catalog)
+    assert await house.outcomes(generation) == [("replicate", "discarded", None)]
+    assert [call.upstream_id for call in house.provider.calls if call.verb == "cancel"] == ["up-7"]
+    await house.check()
+
+
 async def test_what_a_late_output_cost_is_kept_and_nothing_is_refunded_again(house: House) -> None:
     """The API has ended the attempt; then a worker that heard nothing brings its output."""
     generation, claim = await _opened(house, upstream_id="up-1")

@@ -1,6 +1,8 @@
 """Attempts that nobody will end: their generation is final, and whoever ended it died before the provider heard."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 
@@ -18,15 +20,20 @@ _AT_ONCE = 20
 
 
 async def end_abandoned_attempts(db: Database, runner: Runner, catalog: Catalog) -> None:
-    """End them as discarded, in bounded steps, and ask their providers to stop, without waiting for more than that."""
+    """End them as discarded, in bounded steps, and have their providers stop, without waiting for more than that.
+
+    One that died while it was being bought has no upstream id: its provider is asked whether it has the job.
+    """
     while rows := await store.end_abandoned(db, older_than_s=_OLDER_THAN_S, limit=_AT_ONCE):
         _log.warning("abandoned_attempts_ended", attempts=len(rows))
-        asked = [
-            runner.cancel(
-                Job(row["id"], row["provider"], catalog.all_models[row["model"]], {}),
-                Accepted(row["upstream_id"], row["upstream"]),
-            )
-            for row in rows
-            if row["upstream_id"] is not None and row["model"] in catalog.all_models
-        ]
+        asked = [_stop(row, runner, catalog) for row in rows if row["model"] in catalog.all_models]
         await asyncio.gather(*asked)
+
+
+async def _stop(row: Mapping[str, Any], runner: Runner, catalog: Catalog) -> None:
+    model = catalog.all_models[row["model"]]
+    job = Job(row["id"], row["provider"], model, row["inputs"] or {}, opened_at=row["submitted_at"])
+    if row["upstream_id"] is not None:
+        await runner.cancel(job, Accepted(row["upstream_id"], row["upstream"]))
+    elif isinstance(found := await runner.reconcile(job), Accepted):
+        await runner.cancel(job, found)

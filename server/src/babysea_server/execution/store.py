@@ -315,19 +315,22 @@ async def discard_attempts(db: Database, resolutions: Sequence[Resolution]) -> l
 
 
 _ABANDONED = """
-UPDATE attempts SET outcome = 'discarded', resolved_at = now() WHERE id IN (
-    SELECT a.id FROM attempts a LEFT JOIN generations g ON g.id = a.generation_id
+WITH late AS MATERIALIZED (
+    SELECT a.id, g.inputs FROM attempts a LEFT JOIN generations g ON g.id = a.generation_id
     WHERE a.outcome = 'pending' AND (g.id IS NULL OR g.status IN ('succeeded', 'failed', 'canceled'))
       AND coalesce(g.completed_at, a.submitted_at) < now() - make_interval(secs => $1)
     LIMIT $2 FOR UPDATE OF a SKIP LOCKED
-) RETURNING id, model, provider, upstream_id, upstream
+)
+UPDATE attempts a SET outcome = 'discarded', resolved_at = now() FROM late WHERE a.id = late.id
+RETURNING a.id, a.model, a.provider, a.upstream_id, a.upstream, a.submitted_at, late.inputs
 """
 
 
 async def end_abandoned(db: Database, *, older_than_s: float, limit: int) -> list[Any]:
     """End open attempts of generations that have been final for a while: whoever should have, died.
 
-    Returns their id, model, provider, upstream_id and upstream.
+    Returns their id, model, provider, upstream_id, upstream and submitted_at, and what was asked for (`inputs`), unless
+    that was deleted.
     """
     return await db.fetch(_ABANDONED, older_than_s, limit)
 
