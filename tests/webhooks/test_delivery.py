@@ -476,7 +476,7 @@ async def test_what_was_claimed_just_before_the_lease_lapsed_is_sent_once_it_is_
         return deliverer._held is not None and deliverer._held.lease.remaining_s() <= 0
 
     async def claimed() -> bool:
-        return all(row["worker_id"] is not None for row in await post.deliveries(hook))
+        return all(row["fence"] > 0 for row in await post.deliveries(hook))
 
     async with AsyncExitStack() as slow:
         delaying = await slow.enter_async_context(post.db.transaction())
