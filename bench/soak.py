@@ -6,11 +6,10 @@ memory runs them and stores a real file for each. So that the disk stays small a
 beyond a tenth of the run are removed as retention removes them, oldest first; their files go by the worker's own
 deletion job. The ledger and the request log stay, as they do in production for much longer than this.
 
-Every tenth of the run is held against the second; the first warms up, and begins with a backlog deeper than any that
-comes later: what a process has once had in hand at a time, its allocator keeps. The exit code is 1 when the memory of a
-process grew by more than 5 %, when a table takes more than 1.5 times the space for each of its rows, when the median
-latency of the last tenth is more than 1.5 times that of the second, when a request was refused, a generation failed, or
-the ledger has a difference. Samples and a plot stay under `bench/results/`.
+Every tenth of the run is held against the second; the first warms up. The exit code is 1 when the memory of a process
+grew by more than 5 %, when a table takes more than 1.5 times the space for each of its rows, when the median latency of
+the last tenth is more than 1.5 times that of the second, when a request was refused, a generation failed, or the ledger
+has a difference. Samples and a plot stay under `bench/results/`.
 """
 
 import argparse
@@ -39,7 +38,7 @@ from bench.load import percentile
 from bench.plot import Panel, panels_svg
 from bench.report import RESULTS
 from bench.servers import Process, Site, api_process, site
-from bench.settle import admit, generate_request, worker
+from bench.settle import generate_request, worker
 from bench.usage import Memory, PostgresUsage, cpu_s, memory
 
 MEMORY_GROWTH = 0.05
@@ -47,7 +46,6 @@ BLOAT = 1.5
 LATENCY_GROWTH = 1.5
 _CLIENTS = 32
 _UNSETTLED_MAX = 1_000
-_BACKLOG = 5 * _UNSETTLED_MAX
 _SAMPLES = 200
 _STEER_S = 0.1
 _REMOVE_STEP = 200
@@ -114,12 +112,10 @@ async def soak(*, quick: bool, generations: int | None = None) -> str:
     count = generations or (20_000 if quick else 1_000_000)
     async with site() as place:
         _enough_room(place.folder)
-        backlog = min(_BACKLOG, count // 20)
-        await admit(place, backlog)
         with (
             api_process(place) as api,
             worker(place, None) as working,
-            _Clients(place, int(api.ready_line.rpartition(":")[2]), count - backlog) as clients,
+            _Clients(place, int(api.ready_line.rpartition(":")[2]), count) as clients,
         ):
             samples = await _Soak(place, api, working, clients, count).run()
         wrong = await place.db.fetchval("SELECT count(*) FROM generations WHERE status <> 'succeeded'")

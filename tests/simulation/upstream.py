@@ -61,7 +61,7 @@ class SimProvider(Provider):
         self._id = provider_id
         self._habits = habits
         self.name = provider_id  # type: ignore[misc]  # one class plays all providers
-        self.traits = Traits(habits.delivery)  # type: ignore[misc]  # and in their ways
+        self.traits = Traits(habits.delivery)  # type: ignore[misc]  # in the way of each
 
     def build_submit(self, job: Job) -> Request:
         body = {"callback": job.callback_url, "media": job.model.media, "inputs": dict(job.inputs)}
