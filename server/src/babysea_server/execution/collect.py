@@ -1,7 +1,7 @@
 """From a finished job to stored outputs: fetched at once, because upstream links die within minutes."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,6 +10,7 @@ import structlog
 
 from babysea_server import errors
 from babysea_server.execution.attempt import Attempt, Defeat, Success
+from babysea_server.execution.lease import LeaseLostError
 from babysea_server.execution.watch import RunTrace
 from babysea_server.kit.clock import Clock
 from babysea_server.outputs.ingest import BadOutputError, StoredOutput, keep
@@ -53,11 +54,7 @@ class Places:
 
 
 class Collector:
-    """Collects the outputs of one generation's attempts.
-
-    Args:
-        still_wanted: raises when the generation has ended without its run.
-    """
+    """Collects the outputs of one generation's attempts."""
 
     def __init__(
         self,
@@ -67,7 +64,6 @@ class Collector:
         *,
         generation_id: UUID,
         created_at: datetime,
-        still_wanted: Callable[[], None],
         trace: RunTrace,
         places: Places,
     ) -> None:
@@ -76,9 +72,10 @@ class Collector:
         self._clock = clock
         self._generation_id = generation_id
         self._created_at = created_at
-        self._still_wanted = still_wanted
         self._trace = trace
         self._places = places
+        self.dropped = False
+        """The generation has ended without this run: nothing more is fetched or stored."""
         self.storing = False
         """Interrupted now, it could not be told whether there is a file to be deleted."""
 
@@ -88,7 +85,7 @@ class Collector:
         """Fetch, check and store the outputs.
 
         Raises:
-            whatever `still_wanted` raises, asyncio.CancelledError: nothing stays in the store.
+            LeaseLostError, asyncio.CancelledError: nothing stays in the store.
         """
         outputs = _asked_for(attempt, finished.outputs)
         problem = _problem(attempt, outputs)
@@ -149,6 +146,15 @@ class Collector:
                 raise
             outputs = fresh
         return await fetch(), outputs
+
+    def _still_wanted(self) -> None:
+        """Before the next piece of work on an output.
+
+        Raises:
+            LeaseLostError: the generation has ended without this run.
+        """
+        if self.dropped:
+            raise LeaseLostError
 
     def _patience_s(self, attempt: Attempt) -> float:
         left = max(attempt.ends_at - self._clock.monotonic(), _PATIENCE_S)

@@ -104,14 +104,12 @@ class Run:
         self._trace = trace
         self._holding = False
         self._stopping = False
-        self._dropped = False
         self._collector = Collector(
             parts.runner,
             parts.store,
             parts.clock,
             generation_id=claim.id,
             created_at=claim.created_at,
-            still_wanted=self._still_wanted,
             trace=trace,
             places=parts.places,
         )
@@ -136,7 +134,7 @@ class Run:
 
         Returns whether the task may be cancelled now; else the run ends by itself as soon as it may.
         """
-        self._dropped = True
+        self._collector.dropped = True
         if self._holding or self._collector.storing:
             return False
         self._trace.left()
@@ -177,6 +175,11 @@ class Run:
                 return await self._fail(failed, None)
             order += 1
             result = await self._try(await self._choose(untried), order)
+
+    @property
+    def _dropped(self) -> bool:
+        # Kept once, where both look: a run that its collector knew would be garbage only a collection finds.
+        return self._collector.dropped
 
     # ------------------------------------------------------------------------------- one attempt
 
@@ -475,15 +478,6 @@ class Run:
         measured = seconds if self._claim.measured else None
         job = success.attempt.job
         return operator_cost(job.model, job.provider_id, job.inputs, seconds=measured)
-
-    def _still_wanted(self) -> None:
-        """Before the next piece of work on an output.
-
-        Raises:
-            LeaseLostError: the generation has ended without this run.
-        """
-        if self._dropped:
-            raise LeaseLostError
 
     def _safe(self) -> None:
         """Everything that is known is in the database: here the run may end."""
