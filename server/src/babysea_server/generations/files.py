@@ -15,8 +15,7 @@ _log = structlog.get_logger(__name__)
 
 DELETIONS_EVERY_S = 15.0
 SWEEP_EVERY_S = 3600.0
-_BATCH = 256
-_BATCHES_MAX = 100
+_BATCH = 1000
 #: One file that the store refuses must not keep others; several at a time mean that the store is away.
 _REFUSALS_MAX = 3
 _PAGE = 1000
@@ -33,10 +32,7 @@ class FileDeletions:
 
     async def delete_due(self) -> None:
         """Delete what is due, in batches, until nothing is or the store fails."""
-        for _ in range(_BATCHES_MAX):
-            keys = await store.claim_file_deletions(self._db, limit=_BATCH)
-            if not keys:
-                return
+        while keys := await store.claim_file_deletions(self._db, limit=_BATCH):
             deleted = await self._delete(keys)
             if deleted:
                 await store.forget_files(self._db, deleted)
