@@ -6,7 +6,6 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from msgspec.structs import replace
 
 from babysea_server.generations.wire import (
     GenerationAccepted,
@@ -34,7 +33,7 @@ PENDING = GenerationView(
     completed_at=None,
     predict_seconds=None,
 )
-SUCCEEDED = replace(
+SUCCEEDED = msgspec.structs.replace(
     PENDING,
     status="succeeded",
     provider_used="fal",
@@ -82,20 +81,20 @@ def test_a_succeeded_image_has_files_and_times_in_seconds() -> None:
 
 @pytest.mark.parametrize(("status", "used"), [("processing", None), ("canceled", "fal"), ("failed", "fal")])
 def test_the_provider_is_told_only_when_final(status: GenerationStatus, used: str | None) -> None:
-    payload = on_the_wire(replace(PENDING, status=status, provider_used="fal"))
+    payload = on_the_wire(msgspec.structs.replace(PENDING, status=status, provider_used="fal"))
     assert payload["generation_provider_used"] == used
 
 
 def test_only_a_failed_generation_has_an_error() -> None:
-    failed = replace(PENDING, status="failed", error="It was refused.", error_code="BSE2006")
+    failed = msgspec.structs.replace(PENDING, status="failed", error="It was refused.", error_code="BSE2006")
     payload = on_the_wire(failed)
     assert (payload["generation_error"], payload["generation_error_code"]) == ("It was refused.", "BSE2006")
-    assert "generation_error" not in on_the_wire(replace(failed, status="canceled"))
+    assert "generation_error" not in on_the_wire(msgspec.structs.replace(failed, status="canceled"))
 
 
 def test_removed_files_are_told_only_then() -> None:
     assert "generation_removed" not in on_the_wire(SUCCEEDED)
-    assert on_the_wire(replace(SUCCEEDED, removed=True))["generation_removed"] is True
+    assert on_the_wire(msgspec.structs.replace(SUCCEEDED, removed=True))["generation_removed"] is True
 
 
 @pytest.mark.parametrize(("audio", "mode"), [(True, "audio"), (False, "noaudio"), (None, "noaudio")])
@@ -103,7 +102,7 @@ def test_a_video_tells_its_audio_mode(audio: bool | None, mode: str) -> None:
     inputs: dict[str, Any] = {"generation_duration": 5, "generation_resolution": "720p"}
     if audio is not None:
         inputs["generation_generate_audio"] = audio
-    payload = on_the_wire(replace(PENDING, media="video", inputs=inputs))
+    payload = on_the_wire(msgspec.structs.replace(PENDING, media="video", inputs=inputs))
     assert payload["generation_duration"] == 5
     assert payload["generation_resolution"] == "720p"
     assert payload["generation_generate_audio"] is bool(audio)
@@ -116,7 +115,7 @@ def test_an_image_has_no_members_of_a_video() -> None:
 
 def test_inputs_never_replace_our_own_members() -> None:
     inputs = {"generation_status": "succeeded", "account_id": "x"}
-    payload = on_the_wire(replace(PENDING, inputs=inputs))
+    payload = on_the_wire(msgspec.structs.replace(PENDING, inputs=inputs))
     assert (payload["generation_status"], payload["account_id"]) == ("pending", str(UUID(int=1)))
 
 

@@ -3,10 +3,10 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import pytest
 from tests.execution.conftest import BALANCE, COST, House
 from tests.execution.scripted import PICTURE, Script, Scripted, accepted
@@ -54,8 +54,8 @@ async def test_a_record_that_the_database_refuses_does_not_take_its_neighbours_w
         settlements.append(
             Settlement(claim.id, claim.account_id, claim.fence, "succeeded", None, "fal", outputs=[])
         )
-    settlements[2] = replace(settlements[2], predict_ms=-1)
-    settlements[4] = replace(settlements[4], provider="\0")
+    settlements[2] = msgspec.structs.replace(settlements[2], predict_ms=-1)
+    settlements[4] = msgspec.structs.replace(settlements[4], provider="\0")
     writes = Writes(house.db, SystemClock(), worker, lease_s=5, queue_max=100)
     results = await asyncio.gather(*(writes.settle(item) for item in settlements), return_exceptions=True)
     assert [result is True for result in results] == [True, True, False, True, False, True]

@@ -1,7 +1,6 @@
 """The account's rate: what a caller is told, and what is never asked."""
 
-from dataclasses import replace
-
+import msgspec
 import pytest
 from tests.limits.counting import Memory, caller, patient
 from tests.support import ManualClock
@@ -56,7 +55,7 @@ async def test_a_flood_beyond_the_limit_asks_nobody(limit: int) -> None:
 async def test_all_keys_of_an_account_share_its_rate_and_no_other() -> None:
     rates, _, _ = limiter()
     one = caller(1)
-    other_key = replace(one, apikey_prefix="bye_other")
+    other_key = msgspec.structs.replace(one, apikey_prefix="bye_other")
     told = [await rates.take(who) for who in (one, other_key, caller(1, account=2))]
     assert [window and window.exceeded for window in told] == [False, True, False]
 

@@ -50,6 +50,15 @@ def test_a_process_that_starts_loads_only_what_it_serves_with(process: str) -> N
     assert "babysea_server.db.cluster" in loaded
 
 
+def test_what_draws_for_people_is_loaded_by_commands_that_draw() -> None:
+    """By way of the entry point: structlog would take Rich in, too."""
+    script = "import sys\nfrom babysea_server.cli import main\ntry: main()\nfinally: print(*sys.modules)"
+    shown = subprocess.run(
+        [sys.executable, "-c", script, "version"], capture_output=True, text=True, check=True
+    )
+    assert set(shown.stdout.split()) & {"rich", "pygments", "attr"} == set()
+
+
 def test_a_command_that_serves_loads_no_other_commands() -> None:
     loaded = _loaded("babysea_server.cli.main")
     assert {name for name in loaded if name.startswith("babysea_server.cli.")} <= {

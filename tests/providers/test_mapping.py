@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ PAIRS = [
 
 def asked(offer: dict[str, Any], media: Any = "image", /, **inputs: Any) -> Job:
     """A job for a provider that takes the model as `offer` says."""
-    provider = replace(
+    provider = msgspec.structs.replace(
         BASE.providers["replicate"],
         **{
             "model": "own/model",

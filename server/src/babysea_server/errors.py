@@ -5,12 +5,12 @@ happens in one place (`contract.envelope`). Source: the published contract, sect
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class ErrorSpec:
+
+class ErrorSpec(msgspec.Struct, frozen=True):
     """One row of the table.
 
     `retryable` is true only when repeating the very same request can succeed and cannot buy twice:

@@ -86,7 +86,7 @@ def test_pictures_that_come_at_once_are_the_result() -> None:
     body["usage"] = {"output_width": 1024, "output_height": 1024, "output_image_count": 1}
     assert CLOUD.read_submit(AT_ONCE, answer(200, body)) == read
     body["output"] = {"choices": []}
-    assert CLOUD.read_submit(AT_ONCE, answer(200, body)) == replace(read, outputs=[])
+    assert CLOUD.read_submit(AT_ONCE, answer(200, body)) == msgspec.structs.replace(read, outputs=[])
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b"{}", b'{"output":{}}', b'{"output":{"task_id":7}}'])

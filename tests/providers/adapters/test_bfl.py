@@ -465,5 +465,5 @@ async def test_a_task_is_not_known_elsewhere_and_the_key_is_needed() -> None:
         assert (await runner.check("bfl")).ok
         ticket = await runner.submit(job())
         assert isinstance(ticket, Accepted)
-        lost = await runner.poll(job(), replace(ticket, state=None))
+        lost = await runner.poll(job(), msgspec.structs.replace(ticket, state=None))
         assert lost == Refused(Failure.FAILED, "BFL does not know the task any more")

@@ -205,7 +205,7 @@ def test_seconds_are_frames_where_a_pair_has_them(tmp_path: Path) -> None:
     provider = ComfyUI(ProviderSettings(base_url=BASE, options={"workflows": str(tmp_path)}))
     asked = job("wan/2.2-t2v-fast", generation_duration=5, generation_seed=3)
     params = {**asked.offer.params, "generation_duration": "seconds"}
-    offer = replace(asked.offer, model="own", params=params)
+    offer = msgspec.structs.replace(asked.offer, model="own", params=params)
     asked = replace(asked, model=replace(asked.model, providers={"comfyui": offer}))
     [filled] = sent(asked, provider)["prompt"].values()
     assert filled["inputs"] == {"length": 121, "rate": 24, "name": "x-3"}
@@ -270,7 +270,7 @@ def test_a_workflow_that_wants_more_than_it_is_given_is_not_sent() -> None:
     with pytest.raises(ValueError, match="wants 'image'"):
         load_templates(None)["wan-2.2-image-to-video"].filled({"prompt": "a"})
     asked = job()
-    offer = replace(asked.offer, model="not-there")
+    offer = msgspec.structs.replace(asked.offer, model="not-there")
     with pytest.raises(ValueError, match="no workflow 'not-there'"):
         PROVIDER.build_submit(replace(asked, model=replace(asked.model, providers={"comfyui": offer})))
     assert len(list(OWN.glob("*.json"))) == len(load_templates(None))

@@ -183,7 +183,7 @@ def test_people_are_an_option() -> None:
 
 def test_a_pair_without_a_route_is_called_by_what_it_makes() -> None:
     for asked, verb in ((job(), "generateContent"), (video(), "predictLongRunning")):
-        offer = replace(asked.offer, route=None)
+        offer = msgspec.structs.replace(asked.offer, route=None)
         bare = replace(asked, model=replace(asked.model, providers={"google": offer}))
         assert PROVIDER.build_submit(bare).url.endswith(f":{verb}")
 
@@ -569,7 +569,7 @@ async def test_a_wrong_key_is_told_and_not_shown() -> None:
 async def test_the_emulator_refuses_what_google_would() -> None:
     async with wired() as (_, runner):
         asked = job()
-        offer = replace(asked.offer, fixed_params={"generationConfig.aspect": "16:9"})
+        offer = msgspec.structs.replace(asked.offer, fixed_params={"generationConfig.aspect": "16:9"})
         odd = replace(asked, model=replace(asked.model, providers={"google": offer}))
         read = await runner.submit(odd)
         assert isinstance(read, Refused)

@@ -193,7 +193,7 @@ def test_a_cost_is_told_only_where_everything_is_known(usage: Any, cost: int | N
 
 def test_without_prices_in_the_catalog_there_is_no_cost() -> None:
     asked = job()
-    offer = replace(asked.offer, raw={})
+    offer = msgspec.structs.replace(asked.offer, raw={})
     bare = replace(asked, model=replace(asked.model, providers={"openai": offer}))
     read = PROVIDER.read_submit(bare, answer(200, {"data": [], "usage": USAGE}))
     assert read == Finished([])
@@ -341,7 +341,7 @@ async def test_a_key_that_is_repeated_to_us_is_not_kept() -> None:
 async def test_the_emulator_refuses_what_openai_would() -> None:
     async with wired() as (_, runner):
         retired = job()
-        offer = replace(retired.offer, model="gpt-image-1")
+        offer = msgspec.structs.replace(retired.offer, model="gpt-image-1")
         retired = replace(retired, model=replace(retired.model, providers={"openai": offer}))
         read = await runner.submit(retired)
         assert isinstance(read, Refused)

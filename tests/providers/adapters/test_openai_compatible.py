@@ -599,7 +599,9 @@ async def test_a_wrong_key_is_told_and_not_shown() -> None:
 async def test_the_emulator_refuses_what_the_server_would() -> None:
     async with wired("vllm-omni") as (emulator, runner):
         asked = job()
-        offer = replace(asked.offer, formats={"generation_output_format": "{}!"}, value_map={})
+        offer = msgspec.structs.replace(
+            asked.offer, formats={"generation_output_format": "{}!"}, value_map={}
+        )
         odd = replace(asked, model=replace(asked.model, providers={"openai_compatible": offer}))
         read = await runner.submit(replace(odd, inputs={**odd.inputs, "generation_output_format": "png"}))
         assert isinstance(read, Refused)

@@ -1,10 +1,11 @@
 """Activity: what was done in an account and by whom, for ever. All SQL on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.db.pool import Database
 
@@ -28,8 +29,7 @@ CATEGORIES = (
 DESCRIPTION_MAX = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(msgspec.Struct, frozen=True):
     """Who did something."""
 
     kind: Literal["user", "key", "operator", "system"]
@@ -43,8 +43,7 @@ OPERATOR = Actor("operator", "Operator")
 SYSTEM = Actor("system", "BabySea")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One entry, as it was written."""
 
     id: int

@@ -5,10 +5,11 @@ beside the watermark of its account, and is armed exactly while the balance is a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.db.pool import Database
 
@@ -65,8 +66,7 @@ async def delete_threshold(db: Database, account_id: UUID, threshold: int) -> bo
 # ------------------------------------------------------------------------------- the position in the ledger
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True):
     """How far the ledger has been looked at. All are ids of ledger rows."""
 
     settled_id: int
@@ -94,8 +94,7 @@ async def claim(db: Database, *, seconds: float) -> Position | None:
     return None if row is None else Position(**row)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """Some ledger rows in the order of their ids."""
 
     rows: int
@@ -198,8 +197,7 @@ async def lock(connection: Any, account_id: UUID) -> int | None:
     return watermark
 
 
-@dataclass(frozen=True, slots=True)
-class Walk:
+class Walk(msgspec.Struct, frozen=True):
     """What an account's new rows say. Amounts are in micro-credits."""
 
     last_id: int

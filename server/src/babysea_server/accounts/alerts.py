@@ -5,10 +5,11 @@ on the alerts' own rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.accounts import alert_store as store
 from babysea_server.accounts.notices import notify
@@ -30,8 +31,7 @@ _PAGE_ROWS = 5_000
 _PAGES_MAX = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
+class Alert(msgspec.Struct, frozen=True):
     """One threshold of an account, in micro-credits."""
 
     threshold: int
@@ -41,8 +41,7 @@ class Alert:
     """When it last fired; None: never, or it is the default."""
 
 
-@dataclass(frozen=True, slots=True)
-class Alerts:
+class Alerts(msgspec.Struct, frozen=True):
     """What an account is warned of, highest threshold first."""
 
     balance: int

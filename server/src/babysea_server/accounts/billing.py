@@ -9,7 +9,6 @@ Only an event adds credits, never the customer's return from paying. Events come
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -51,8 +50,7 @@ class AlreadySubscribedError(Exception):
     """The account has a subscription; it is changed in the payment service's portal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Buyer:
+class Buyer(msgspec.Struct, frozen=True):
     """The account that buys, and where its people come back to."""
 
     account_id: UUID

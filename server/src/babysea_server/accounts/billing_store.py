@@ -1,10 +1,11 @@
 """All SQL of payments: who an account is at the payment service, its subscription, and events that are done."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.db.pool import Database
 
@@ -14,8 +15,7 @@ _KEEP_DAYS = 90
 _DELETED_AT_ONCE = 5_000
 
 
-@dataclass(frozen=True, slots=True)
-class Customer:
+class Customer(msgspec.Struct, frozen=True):
     """An account as the payment service knows it."""
 
     account_id: UUID
@@ -29,8 +29,7 @@ class Customer:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Addition:
+class Addition(msgspec.Struct, frozen=True):
     """Credits that were added to an account."""
 
     amount: int

@@ -1,12 +1,12 @@
 """All SQL of custom domains."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from babysea_server.db.pool import Database
 from babysea_server.kit.ids import uuid7
@@ -17,8 +17,7 @@ CHANNEL = "domains_changed"
 _COLUMNS = "id, account_id, hostname, state, created_at, checked_at, verified_at"
 
 
-@dataclass(frozen=True, slots=True)
-class Domain:
+class Domain(msgspec.Struct, frozen=True):
     """The custom domain of an account."""
 
     id: UUID

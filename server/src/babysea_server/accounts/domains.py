@@ -6,10 +6,10 @@ account, so a second record names the domain as this account asked for it.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from babysea_server.accounts import activity
@@ -38,8 +38,7 @@ _AT_ONCE = 20
 DEADLINE_S = 12.0
 
 
-@dataclass(frozen=True, slots=True)
-class DomainSite:
+class DomainSite(msgspec.Struct, frozen=True):
     """What custom domains of a region need to know of the installation."""
 
     target: str

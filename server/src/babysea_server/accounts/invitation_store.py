@@ -1,18 +1,18 @@
 """All SQL of invitations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.accounts.roles import Role
 from babysea_server.db.pool import Database
 from babysea_server.kit.ids import uuid7
 
 
-@dataclass(frozen=True, slots=True)
-class Invitation:
+class Invitation(msgspec.Struct, frozen=True):
     """An invitation into an account; never its link."""
 
     id: UUID

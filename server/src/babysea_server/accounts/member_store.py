@@ -1,17 +1,17 @@
 """All SQL of memberships, and of accounts as people see them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.accounts.roles import Role
 from babysea_server.db.pool import Database
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(msgspec.Struct, frozen=True):
     """An account that a user is in. `credit_balance` is in micro-credits."""
 
     account_id: UUID
@@ -27,8 +27,7 @@ class Membership:
     unread_notices: int
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True):
     """A user in an account."""
 
     user_id: UUID

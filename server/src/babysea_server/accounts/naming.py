@@ -1,11 +1,11 @@
 """What an account is called: its name, and its slug in addresses of the console."""
 
 import re
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from babysea_server.accounts import activity, member_store
 from babysea_server.accounts.activity import Actor
@@ -21,8 +21,7 @@ class SlugTakenError(Exception):
     """Another account of the region is called so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Naming:
+class Naming(msgspec.Struct, frozen=True):
     """What an account is called."""
 
     name: str

@@ -4,10 +4,11 @@ The row is the job, too: a notice that is due is sent as mail (`mail.py`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.db.pool import Database
 from babysea_server.kit.ids import uuid7
@@ -16,8 +17,7 @@ MailState = Literal["due", "sent", "failed", "none"]
 PAGE_MAX = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """One notice of an account."""
 
     id: UUID
@@ -88,8 +88,7 @@ async def mark_read(db: Database, account_id: UUID, notice_ids: Sequence[UUID] |
 # ------------------------------------------------------------------------------- mail
 
 
-@dataclass(frozen=True, slots=True)
-class DueMail:
+class DueMail(msgspec.Struct, frozen=True):
     """A notice that is to be sent as mail, and belongs to the caller until the time it claimed is over."""
 
     id: UUID

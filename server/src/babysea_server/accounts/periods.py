@@ -2,14 +2,14 @@
 
 import calendar
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import final
 
+import msgspec
+
 
 @final
-@dataclass(frozen=True, slots=True)
-class Period:
+class Period(msgspec.Struct, frozen=True):
     """One period of an account, from `starts_at` up to but without `ends_at`."""
 
     anchor: datetime

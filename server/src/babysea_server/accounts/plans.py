@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,8 +40,7 @@ class _PackRow(msgspec.Struct, forbid_unknown_fields=True):
     stripe_price: _Price
 
 
-@dataclass(frozen=True, slots=True)
-class Pack:
+class Pack(msgspec.Struct, frozen=True):
     """Credits that are bought once."""
 
     name: str
@@ -51,13 +49,12 @@ class Pack:
     """At the payment service."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offers:
+class Offers(msgspec.Struct, frozen=True):
     """What an account can buy by itself."""
 
-    packs: Mapping[str, Pack] = field(default_factory=dict)
+    packs: Mapping[str, Pack] = {}
     """By name, in the file's order."""
-    plans: Mapping[str, str] = field(default_factory=dict)
+    plans: Mapping[str, str] = {}
     """The price at the payment service of each plan that is sold, by the plan's name."""
 
     def plan_of(self, price_id: str) -> str | None:

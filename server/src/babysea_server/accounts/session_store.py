@@ -1,18 +1,18 @@
 """All SQL of sessions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.accounts.user_store import User
 from babysea_server.db.pool import Database
 from babysea_server.kit.ids import uuid7
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """One signed-in browser."""
 
     id: UUID
@@ -29,7 +29,7 @@ class Session:
 
 _COLUMNS = """s.id, s.user_id, s.awaits_totp, s.created_at, s.seen_at, s.expires_at, s.user_agent, s.address_hash,
     s.flash"""
-_NAMES = tuple(Session.__slots__)
+_NAMES = tuple(Session.__struct_fields__)
 
 
 async def insert(

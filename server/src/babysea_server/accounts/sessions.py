@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from babysea_server.accounts import session_store as store
 from babysea_server.accounts import user_store as users
 from babysea_server.accounts.session_store import Session
@@ -23,8 +25,7 @@ _TOKEN_BYTES = 32
 _USER_AGENT_MAX = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Visitor:
+class Visitor(msgspec.Struct, frozen=True):
     """Where a request came from, as far as it is kept."""
 
     user_agent: str

@@ -1,18 +1,18 @@
 """All SQL of accounts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.accounts.periods import Period
 from babysea_server.db.pool import Database
 from babysea_server.kit.ids import uuid7
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """One account. `credit_balance` is in micro-credits."""
 
     id: UUID
@@ -28,8 +28,7 @@ class Account:
     """The present period; None on a plan without monthly credits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """Credits that an account gets once: `source` says what for, and a second one of it changes nothing."""
 
     account_id: UUID

@@ -1,11 +1,12 @@
 """Users: signing up, signing in, the second step, one-time links, team accounts."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from email.errors import MessageError
 from email.headerregistry import Address
 from typing import Any, Literal, Protocol
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.accounts import activity, member_store
 from babysea_server.accounts import session_store as sessions
@@ -48,8 +49,7 @@ class Box(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class SignedUp:
+class SignedUp(msgspec.Struct, frozen=True):
     """A new user and the personal account."""
 
     user: User

@@ -1,16 +1,16 @@
 """The operator's markup: by what the catalog's prices are multiplied."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
+
+import msgspec
 
 from babysea_server.catalog.types import Price
 
 _ONE = Decimal(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Markup:
+class Markup(msgspec.Struct, frozen=True):
     """Factors on the price: `1.2` adds a fifth.
 
     A model's own factor beats everything. Otherwise the largest factor among its providers holds (one
@@ -18,8 +18,8 @@ class Markup:
     """
 
     default: Decimal = _ONE
-    providers: Mapping[str, Decimal] = field(default_factory=dict)
-    models: Mapping[str, Decimal] = field(default_factory=dict)
+    providers: Mapping[str, Decimal] = {}
+    models: Mapping[str, Decimal] = {}
 
     def factor(self, identifier: str, provider_ids: Iterable[str]) -> Decimal:
         """The factor of one model."""

@@ -1,9 +1,10 @@
 """What a request costs: integer micro-credits from exact decimals, rounded once, at the end."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from babysea_server.catalog.types import Model, Price
 from babysea_server.kit.money import MICROS_PER_CREDIT, round_micros
@@ -23,8 +24,7 @@ _PRICED = (
 _QUOTES_REMEMBERED = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(msgspec.Struct, frozen=True):
     """The price of one request.
 
     `cost_micro` is what is reserved. `per_second` is in micro-credits per second and output, for models

@@ -5,7 +5,6 @@ A fault never stops the reading: all of them are collected and told together.
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -95,23 +94,21 @@ class ProviderModelSource(msgspec.Struct, forbid_unknown_fields=True, frozen=Tru
     note: str | None = None
 
 
-@dataclass(slots=True)
-class Faults:
+class Faults(msgspec.Struct):
     """The faults found so far, each a line that names file, model and field."""
 
-    lines: list[str] = field(default_factory=list)
+    lines: list[str] = []
 
     def add(self, file: str, place: str, message: str) -> None:
         self.lines.append(f"{file}: {place}: {message}" if place else f"{file}: {message}")
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(msgspec.Struct):
     """One table of a file with the tables laid over it, and which file each part came from last."""
 
     file: str
     data: Mapping[str, Any]
-    overlaid: dict[str, str] = field(default_factory=dict)
+    overlaid: dict[str, str] = {}
 
     def lay_over(self, data: Mapping[str, Any], file: str) -> None:
         """Replace key by key; `fields` and `providers` are merged by name, and each of those key by key."""
@@ -134,15 +131,14 @@ class Entry:
         return self.overlaid.get(head) or self.overlaid.get(head.split(".")[0]) or self.file
 
 
-@dataclass(slots=True)
-class Sources:
+class Sources(msgspec.Struct):
     """All tables of all files, after laying over."""
 
-    providers: dict[str, Entry] = field(default_factory=dict)
-    fields: dict[str, Entry] = field(default_factory=dict)
-    labs: dict[str, str] = field(default_factory=dict)
+    providers: dict[str, Entry] = {}
+    fields: dict[str, Entry] = {}
+    labs: dict[str, str] = {}
     """Lab name by identifier prefix."""
-    models: dict[str, Entry] = field(default_factory=dict)
+    models: dict[str, Entry] = {}
     """By identifier."""
 
 

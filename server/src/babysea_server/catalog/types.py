@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import jsonschema_rs
+import msgspec
 
 Media = Literal["image", "video"]
 #: Credits: one figure, or a figure per resolution, sound or quality.
@@ -15,8 +16,7 @@ Price = Decimal | Mapping[str, Decimal]
 Condition = Mapping[str, str | int | bool]
 
 
-@dataclass(frozen=True, slots=True)
-class FieldSpec:
+class FieldSpec(msgspec.Struct, frozen=True):
     """One input of a model.
 
     `type` is `string`, `integer`, `number`, `boolean`, `enum` (of strings), `url`, `url-array`,
@@ -35,8 +35,7 @@ class FieldSpec:
     description: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ProviderModel:
+class ProviderModel(msgspec.Struct, frozen=True, eq=False):
     """How one provider takes one model.
 
     `limits`: by field the accepted values (list), the most (number), `False` for never, `many` for no known
@@ -67,8 +66,7 @@ class ProviderModel:
     """The whole entry of the data file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
+class Traits(msgspec.Struct, frozen=True):
     """How a provider is worked with, told by its adapter.
 
     `verification` is None where callbacks are confirmed by asking the provider, or where there are none.
@@ -79,8 +77,7 @@ class Traits:
     verification: Literal["hmac_sha256", "ed25519"] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Provider:
+class Provider(msgspec.Struct, frozen=True):
     """One inference provider. An `optional` one is shown and used only where the operator configured it."""
 
     id: str
@@ -92,8 +89,7 @@ class Provider:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSchema:
+class ModelSchema(msgspec.Struct, frozen=True):
     """The common inputs as the library shows them; an empty list means the caller cannot choose."""
 
     prompt: bool
@@ -106,12 +102,11 @@ class ModelSchema:
     audio: bool | None
 
 
-@dataclass(slots=True)
-class CompiledBody:
+class CompiledBody(msgspec.Struct):
     """What is worked out once for a model: its body's validator and prices; empty until the first request."""
 
     validator: jsonschema_rs.Draft202012Validator | None = None
-    quotes: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    quotes: dict[tuple[Any, ...], Any] = {}
     """Prices by the inputs they depend on; see `pricing.quote`."""
 
 

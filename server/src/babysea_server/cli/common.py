@@ -12,11 +12,6 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import typer
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
 
 from babysea_server.db.cluster import Cluster, SchemaError
 from babysea_server.db.embedded import EmbeddedPostgresError
@@ -57,8 +52,7 @@ EXPECTED = (
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """Print one line to standard error and exit."""
-    line = Text.assemble(("error:", "bold red"), " ", " ".join(message.split()))
-    Console(stderr=True, highlight=False, soft_wrap=True).print(line)
+    typer.echo(f"{typer.style('error:', fg='red', bold=True)} {' '.join(message.split())}", err=True)
     raise typer.Exit(code)
 
 
@@ -148,31 +142,19 @@ def show(rows: Sequence[dict[str, Any]] | dict[str, Any], *, as_json: bool, titl
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(rows)).decode() + "\n")
     elif isinstance(rows, dict):
-        _write_records([rows])
+        write_records([rows])
     elif not rows:
         sys.stdout.write(f"no {title or 'rows'}\n")
     else:
-        console = Console(highlight=False)
-        table = Table(*rows[0], title=title or None, title_justify="left")
-        for row in rows:
-            table.add_row(*(Text(cell(value)) for value in row.values()))
-        if not console.is_terminal:
-            _write_columns(rows)
-        elif Measurement.get(console, console.options.update(width=10_000), table).maximum > console.width:
-            _write_records(rows)
-        else:
-            console.print(table)
+        from babysea_server.cli.tables import (
+            print_rows,
+        )  # draws with Rich, which no process that serves needs
+
+        print_rows(rows, title)
 
 
-def _write_columns(rows: Sequence[dict[str, Any]]) -> None:
-    lines = [list(rows[0]), *([cell(value) for value in row.values()] for row in rows)]
-    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        text = "  ".join(set_cell_size(value, width) for value, width in zip(line, widths, strict=True))
-        sys.stdout.write(text.rstrip() + "\n")
-
-
-def _write_records(rows: Sequence[dict[str, Any]]) -> None:
+def write_records(rows: Sequence[dict[str, Any]]) -> None:
+    """Print each record as lines of name and value."""
     width = max(len(name) for row in rows for name in row)
     blocks = ["".join(f"{name.ljust(width)}  {cell(value)}\n" for name, value in row.items()) for row in rows]
     sys.stdout.write("\n".join(blocks))

@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -40,8 +39,7 @@ from babysea_server.webhooks.urls import check_endpoint_url
 _TIMEOUT_S = 10
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(msgspec.Struct, frozen=True):
     """What is listened to, for how many events, where they go, how they are printed."""
 
     account_id: UUID

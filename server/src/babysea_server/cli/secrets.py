@@ -7,7 +7,6 @@ import secrets as random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +39,7 @@ links to files and callbacks of providers that were signed before are accepted a
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Keys:
+class _Keys(msgspec.Struct, frozen=True):
     """The boxes of a rotation, and where the new key stands if a file is to be replaced."""
 
     box: SecretBox

@@ -1,8 +1,9 @@
 """What the page Activity alone asks of it: a page of entries at a time, by category, actor and text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.accounts.activity import Entry
 from babysea_server.db.pool import Database
@@ -13,8 +14,7 @@ LOOKED_THROUGH = 20_000
 _LAST = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """Which entries: what is None or empty narrows nothing."""
 
     category: str | None = None
@@ -32,8 +32,7 @@ class Wanted:
             return None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """Entries of one page, and where the next one goes on; None at the end of the list."""
 
     entries: Sequence[Entry]

@@ -5,8 +5,8 @@ A page has thousands of marks and cells, so they are written as text, with `esca
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from markupsafe import Markup, escape
 
 _WIDTH = 720
@@ -21,8 +21,7 @@ COLOURS = 8
 Format = Callable[[float], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(msgspec.Struct, frozen=True):
     """One line, or one layer of the bars."""
 
     name: str

@@ -1,18 +1,18 @@
 """All SQL of the page Credits and of a generation's page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.db.pool import Database
 
 KINDS = ("add", "reserve", "charge", "refund")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One row of the ledger. Amounts in micro-credits."""
 
     id: int

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
+import msgspec
 from starlette.datastructures import QueryParams
 
 Row = TypeVar("Row")
@@ -14,8 +15,7 @@ _SEARCH_MAX = 200
 _PAGE_MAX = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """A column of a table."""
 
     name: str
@@ -130,8 +130,7 @@ class Listing:
         return f"-{self.sort}" if self.descending else self.sort
 
 
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Row]):
+class Page(msgspec.Struct, Generic[Row], frozen=True):
     """One page of a list."""
 
     rows: Sequence[Row]

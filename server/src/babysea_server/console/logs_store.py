@@ -7,10 +7,11 @@ says how far it looked.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.db.pool import Database
 
@@ -22,8 +23,7 @@ _COLUMNS = """r.at, r.request_id, r.apikey_id, r.method, r.endpoint, r.query, r.
     r.ip_hash, r.user_agent, r.duration_us"""
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(msgspec.Struct, frozen=True):
     """Which requests are asked for; None is any."""
 
     status_class: int | None = None
@@ -38,16 +38,14 @@ class Filter:
         return any(value is not None for value in (self.status_class, self.endpoint, self.code, self.key))
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A request in the order of the log."""
 
     at: datetime
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """Requests of the log, in its order."""
 
     rows: Sequence[Any]

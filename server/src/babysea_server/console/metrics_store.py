@@ -1,16 +1,16 @@
 """All SQL of the page Metrics: sums of roll-ups, so that it costs the same whatever the traffic was."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from babysea_server.db.pool import Database
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """What time a page of charts shows, in equal slots; the last one is the present one."""
 
     since: datetime

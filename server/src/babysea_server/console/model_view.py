@@ -1,9 +1,10 @@
 """Models as people read them: what their inputs are called and take, what they cost, who runs them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
+
+import msgspec
 
 from babysea_server.catalog.types import FieldSpec, Model, ProviderModel
 from babysea_server.console import templating
@@ -20,8 +21,7 @@ _LONG_TEXTS = frozenset({f"{_PREFIX}prompt", f"{_PREFIX}negative_prompt"})
 _VALUES_SHOWN = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(msgspec.Struct, frozen=True):
     """One input of a model, for a form and for a table."""
 
     spec: FieldSpec
@@ -37,8 +37,7 @@ class Input:
     """Whether most models have it: the others stand apart."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """One provider of a model, and whether it can be called now."""
 
     id: str

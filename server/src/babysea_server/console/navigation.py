@@ -1,14 +1,13 @@
 """Where the console is, and its sidebar: the entries and their order."""
 
-from dataclasses import dataclass
+import msgspec
 
 from babysea_server.accounts.roles import Action
 
 ROOT = "/console"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One page of the sidebar."""
 
     path: str

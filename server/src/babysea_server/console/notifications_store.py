@@ -1,16 +1,16 @@
 """What the page Notifications alone asks of notices: those that have not been read first."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.accounts.notices import Notice
 from babysea_server.db.pool import Database
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a page of notices ended."""
 
     was_read: bool

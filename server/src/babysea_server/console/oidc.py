@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -26,8 +25,7 @@ class AddressRefusedError(Exception):
     """The provider knows the person, but not by an address that may sign in here; the message is for people."""
 
 
-@dataclass(frozen=True, slots=True)
-class OidcSettings:
+class OidcSettings(msgspec.Struct, frozen=True):
     """How the provider is reached, and who of its people may come in."""
 
     issuer: str
@@ -39,8 +37,7 @@ class OidcSettings:
     """Of e-mail addresses; none: all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """Somebody, as the provider vouches for them."""
 
     issuer: str
@@ -50,8 +47,7 @@ class Identity:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(msgspec.Struct, frozen=True):
     """One way to the provider and back."""
 
     region: str

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -58,8 +59,7 @@ class Keys:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ConsoleRegion:
+class ConsoleRegion(msgspec.Struct, frozen=True):
     """One region's parts, for every page."""
 
     name: str

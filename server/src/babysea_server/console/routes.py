@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
+import msgspec
 from starlette.responses import Response
 
 from babysea_server.accounts.roles import Action
@@ -13,8 +13,7 @@ from babysea_server.console.request import OpenRequest, PageRequest
 Method = Literal["GET", "POST"]
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """A page of an account, or something that is done there.
 
     `path` is what follows `/console/{region}/{slug}`; `{name}` in it stands for one segment. There is no route without
@@ -29,8 +28,7 @@ class Route:
     """Whether its form may have a file of up to 1 MiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRoute:
+class OpenRoute(msgspec.Struct, frozen=True):
     """A page for people who are not signed in; `path` is what follows `/console`."""
 
     method: Method

@@ -3,8 +3,9 @@
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from babysea_server.catalog.types import Model
 
@@ -29,8 +30,7 @@ _OPTIONS = {
 _TEXTS = frozenset({_PROMPT, f"{_PREFIX}input_file_last_content"})
 
 
-@dataclass(frozen=True, slots=True)
-class Snippets:
+class Snippets(msgspec.Struct, frozen=True):
     """One request in four spellings."""
 
     json: str

@@ -1,10 +1,11 @@
 """What the page Webhook alone asks of endpoints and their deliveries: lists, a page of rows at a time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.db.pool import Database
 from babysea_server.webhooks.endpoint_store import DeliveryState, EndpointState
@@ -15,8 +16,7 @@ LOOKED_THROUGH = 20_000
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointLine:
+class EndpointLine(msgspec.Struct, frozen=True):
     """One endpoint in a list, with its newest delivery."""
 
     id: UUID
@@ -29,8 +29,7 @@ class EndpointLine:
     last_state: DeliveryState | None
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryLine:
+class DeliveryLine(msgspec.Struct, frozen=True):
     """One delivery in a list; `status` and `error` are of its last try."""
 
     id: UUID
@@ -46,8 +45,7 @@ class DeliveryLine:
     """When it is tried next; None: not by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """Rows of one page, and where the next one goes on; None at the end of the list."""
 
     rows: Sequence[DeliveryLine]
@@ -76,7 +74,9 @@ async def endpoints(
         offset,
     )
     total = rows[0]["total"] if rows else 0
-    return [EndpointLine(**{name: row[name] for name in EndpointLine.__slots__}) for row in rows], total
+    return [
+        EndpointLine(**{name: row[name] for name in EndpointLine.__struct_fields__}) for row in rows
+    ], total
 
 
 # The rows that are looked through are bounded, whatever is searched for; the list itself is read in the index's order.

@@ -7,10 +7,10 @@ Source of the rules: the published contract, section 1.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 from starlette.types import Scope
 
@@ -58,8 +58,7 @@ class Admitted(Struct, frozen=True):
     """Whose custom domain the host is: only keys of this account are known there."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Operation:
+class _Operation(msgspec.Struct, frozen=True):
     id: str
     scope: str
     media_types: tuple[str, ...]
@@ -68,8 +67,7 @@ class _Operation:
     defaults: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Site:
+class _Site(msgspec.Struct, frozen=True):
     """One path of a document: where its literals and parameters stand, and its methods."""
 
     literals: tuple[tuple[int, str], ...]

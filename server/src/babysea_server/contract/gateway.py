@@ -5,11 +5,11 @@ way, the answer is one of the two envelopes.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from traceback import walk_tb
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
@@ -72,8 +72,7 @@ class _Answer(NamedTuple):
     error_code: str | None = None
 
 
-@dataclass(slots=True)
-class _Progress:
+class _Progress(msgspec.Struct):
     """How far one request has come."""
 
     request_id: str
@@ -86,7 +85,7 @@ class _Progress:
     replayed: bool = False
     body_seconds: float = 0.0
     """Time spent waiting for the client's body, which is not our share."""
-    timings: dict[str, float] = field(default_factory=dict)
+    timings: dict[str, float] = {}
     method: str = "GET"
     span: RequestSpan | None = None
 

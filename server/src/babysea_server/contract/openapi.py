@@ -7,8 +7,9 @@ the same document, member for member.
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from babysea_server.contract.envelope import ErrorEnvelope
 from babysea_server.contract.examples import EXAMPLES
@@ -89,8 +90,7 @@ _IDEMPOTENCY_KEY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ModelBody:
+class ModelBody(msgspec.Struct, frozen=True):
     """What the document says of one model: its generate body as a 3.0.3 schema, and a valid example."""
 
     identifier: str

@@ -6,9 +6,9 @@ operations. Source: the published contract, sections 1 and 4.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from babysea_server.accounts.wire import AccountData, BillingData, UsageData
@@ -75,8 +75,7 @@ Method = Literal["GET", "POST", "DELETE"]
 BodyKind = Literal["none", "generation"]
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(msgspec.Struct, frozen=True):
     """One path or query parameter; `schema` is an OpenAPI 3.0.3 schema object.
 
     The examples of a path's parameters name something together; a query's stand only where one helps.
@@ -88,8 +87,7 @@ class Parameter:
     example: str | int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(msgspec.Struct, frozen=True):
     """One row of the table.
 
     `path` is spelled for OpenAPI, where a parameter cannot hold a slash; `template` is the same path
@@ -127,8 +125,7 @@ class Operation:
         return f"{self.method} {template}"
 
 
-@dataclass(frozen=True, slots=True)
-class OperationRow:
+class OperationRow(msgspec.Struct, frozen=True):
     """One of the 45 operations, as a table for people shows it."""
 
     host: str

@@ -6,9 +6,10 @@ parameter it carries.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from babysea_server.contract.rejection import rejection, shown
 
@@ -26,8 +27,7 @@ Reader = Callable[[str], Any]
 """Turns a parameter's text into its value. Raises ValueError when it is not what the schema says."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParameterRule:
+class ParameterRule(msgspec.Struct, frozen=True):
     """One compiled parameter: its reader, and its schema in the words of a rejection."""
 
     name: str

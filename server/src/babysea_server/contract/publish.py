@@ -4,9 +4,9 @@ import asyncio
 import gzip
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from babysea_server.contract.cors import Headers
@@ -28,8 +28,7 @@ _ALWAYS: Headers = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
+class _Content(msgspec.Struct, frozen=True):
     """A resource as it is sent, with and without compression."""
 
     plain: bytes
@@ -70,13 +69,12 @@ _RESOURCES: Mapping[str, Callable[[Mapping[str, Any]], _Content]] = {
 }
 
 
-@dataclass(slots=True)
-class _Shelf:
+class _Shelf(msgspec.Struct):
     """One region's resources, each made when it is first asked for: most processes are never asked."""
 
     document: Mapping[str, Any]
-    made: dict[str, _Content] = field(default_factory=dict)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    made: dict[str, _Content] = {}
+    lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
 
     async def content(self, path: str) -> _Content:
         async with self.lock:

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import asyncpg
+import msgspec
 import structlog
 
 from babysea_server.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
@@ -119,8 +119,7 @@ class Cluster:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Schema:
+class _Schema(msgspec.Struct, frozen=True):
     """How far a database has come in both chains of steps."""
 
     prepared: str | None

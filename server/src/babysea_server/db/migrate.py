@@ -6,12 +6,12 @@ Preparing steps run while older processes work; finishing steps when none is lef
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from typing import Any
 
 import asyncpg
+import msgspec
 import structlog
 from alembic import command
 from alembic.config import Config
@@ -38,8 +38,7 @@ class OlderProcessesError(RuntimeError):
     """Processes that need what is to be taken away are connected; the message says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Chain:
+class _Chain(msgspec.Struct, frozen=True):
     """Steps that follow each other."""
 
     folder: str

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -67,8 +66,7 @@ async def _prepare(connection: Any) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class PoolUsage:
+class PoolUsage(msgspec.Struct, frozen=True):
     """The connections of a pool now, and how many wait for one."""
 
     used: int

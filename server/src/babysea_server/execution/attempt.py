@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.execution.types import AttemptRecord, ResolvedAttempt
 from babysea_server.outputs.ingest import StoredOutput
@@ -14,8 +15,7 @@ from babysea_server.providers.base import Finished, Job, Refused
 _MESSAGE_MAX = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """The attempt under way."""
 
     record: AttemptRecord
@@ -24,8 +24,7 @@ class Attempt:
     """Monotonic time of its deadline."""
 
 
-@dataclass(frozen=True, slots=True)
-class Success:
+class Success(msgspec.Struct, frozen=True):
     """The attempt's outputs are stored."""
 
     attempt: Attempt
@@ -33,8 +32,7 @@ class Success:
     outputs: Sequence[StoredOutput]
 
 
-@dataclass(frozen=True, slots=True)
-class Defeat:
+class Defeat(msgspec.Struct, frozen=True):
     """The attempt gave nothing."""
 
     attempt: Attempt

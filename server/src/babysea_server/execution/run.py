@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
 from uuid import UUID
@@ -72,8 +72,7 @@ async def first(candidates: Sequence[str]) -> str:
     return candidates[0]
 
 
-@dataclass(frozen=True, slots=True)
-class RunParts:
+class RunParts(msgspec.Struct, frozen=True):
     """What every run of a worker shares."""
 
     runner: Runner
@@ -88,7 +87,7 @@ class RunParts:
     """Where a provider may announce the end of an attempt."""
     attempt_timeout_s: Mapping[str, float]
     watch: RunWatch
-    places: Places = field(default_factory=Places)
+    places: Places = msgspec.field(default_factory=Places)
 
 
 class Run:

@@ -1,7 +1,6 @@
 """The records that move between the worker and the database."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -26,8 +25,7 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     """Seconds since it was opened, when the generation was claimed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """A generation this worker holds the lease of, under `fence`."""
 
     id: UUID
@@ -44,8 +42,7 @@ class Claim:
     attempts: Sequence[AttemptRecord]
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """A generation that ended without a run."""
 
     id: UUID
@@ -55,8 +52,7 @@ class Ended:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAttempt:
+class OpenAttempt(msgspec.Struct, frozen=True):
     """An attempt about to be made."""
 
     attempt_id: UUID
@@ -71,8 +67,7 @@ class OpenAttempt:
     """What it costs the operator in micro-credits, where the catalog knows; else the customer's price."""
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedAttempt:
+class AcceptedAttempt(msgspec.Struct, frozen=True):
     """A provider took the job: its id is persisted before anything else happens."""
 
     attempt_id: UUID
@@ -82,8 +77,7 @@ class AcceptedAttempt:
     upstream: dict[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedAttempt:
+class ResolvedAttempt(msgspec.Struct, frozen=True):
     """How an attempt ended. `cost` in micro-credits, where known."""
 
     attempt_id: UUID
@@ -94,8 +88,7 @@ class ResolvedAttempt:
     cost: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(msgspec.Struct, frozen=True):
     """The end of an attempt whose generation goes on, or ended without it."""
 
     generation_id: UUID
@@ -107,8 +100,7 @@ Standing = Literal["ours", "taken", "over"]
 """Whose a generation is: this worker's under this fence, somebody else's (or nobody's), or nobody's any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """The final transition of a generation, with the end of its last attempt."""
 
     generation_id: UUID

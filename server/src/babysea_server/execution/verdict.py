@@ -1,15 +1,15 @@
 """What a failed attempt means for the generation: one table, from which everything follows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from babysea_server import errors
 from babysea_server.errors import ErrorSpec
 from babysea_server.providers.base import Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """One row: which error the customer meets if this ends the generation, and what happens next."""
 
     error: ErrorSpec
@@ -52,8 +52,7 @@ RULES: Mapping[Failure, Rule] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FailedAttempt:
+class FailedAttempt(msgspec.Struct, frozen=True):
     """How one attempt ended, as the verdict needs it.
 
     `code` narrows the customer's error. `buys_again` is the operator's choice after an unknown outcome.
@@ -65,8 +64,7 @@ class FailedAttempt:
     buys_again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The customer's error for a generation that failed. Credits are always refunded whole."""
 
     code: str

@@ -5,10 +5,10 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
 
 from babysea_server import errors
@@ -58,8 +58,7 @@ _FAULTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
+class WorkerSettings(msgspec.Struct, frozen=True):
     """How a worker works. Times in seconds."""
 
     concurrency: int

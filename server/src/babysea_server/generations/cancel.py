@@ -1,11 +1,11 @@
 """Canceling a generation: decided by the database, then told to the provider, as well as that can be done."""
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
 
 from babysea_server import errors
@@ -30,8 +30,7 @@ _log = structlog.get_logger(__name__)
 _NOTE_DEADLINE_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Canceled:
+class Canceled(msgspec.Struct, frozen=True):
     """A generation that was canceled; `refunded` in micro-credits."""
 
     refunded: int

@@ -1,9 +1,9 @@
 """Retention: removing files, and later whole records, as the account's present plan says."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from babysea_server.db.pool import Database
@@ -24,8 +24,7 @@ Step = Callable[[UUID], Awaitable[tuple[UUID | None, int]]]
 """Looks at the accounts after this one; the last of them (None at the end), and how many generations it changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(msgspec.Struct, frozen=True):
     """One plan's limit."""
 
     kind: str

@@ -1,10 +1,11 @@
 """All SQL of admitting, reading, canceling and removing generations. What moves one on is in `execution.store`."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.db.pool import Database
 
@@ -156,8 +157,7 @@ async def forget_files(db: Database, keys: Sequence[str]) -> None:
     await db.execute("DELETE FROM file_deletions WHERE key = ANY ($1::text[])", keys)
 
 
-@dataclass(frozen=True, slots=True)
-class SweepPlace:
+class SweepPlace(msgspec.Struct, frozen=True):
     """Where the search for orphaned files goes on: in this day, after this key."""
 
     day: date

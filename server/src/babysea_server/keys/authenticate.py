@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
 
 from babysea_server import errors
@@ -30,8 +30,7 @@ _CACHE_MAX = 50_000
 _TOUCH_INTERVAL_S = 0.2
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(msgspec.Struct):
     principal: Principal | None
     """None: the account is gone."""
     networks: Sequence[Network]
@@ -136,7 +135,7 @@ class Authenticator:
         return entry
 
     def _entry(self, row: Any, asked_at: float) -> _Entry:
-        key = store.ApiKey(**{name: row[name] for name in store.ApiKey.__slots__})
+        key = store.ApiKey(**{name: row[name] for name in store.ApiKey.__struct_fields__})
         plan_name = row["plan"]
         principal = None
         if isinstance(plan_name, str):

@@ -7,10 +7,11 @@ name any. What takes a database takes a connection of it that is in a transactio
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.db.pool import Database
 from babysea_server.keys import store
@@ -39,16 +40,14 @@ class AmbiguousPrefixError(LookupError):
     """Several keys begin with these characters; the message lists their ids."""
 
 
-@dataclass(frozen=True, slots=True)
-class IssuedKey:
+class IssuedKey(msgspec.Struct, frozen=True):
     """A new key; `secret` is the key itself and is never to be had again."""
 
     secret: str
     key: ApiKey
 
 
-@dataclass(frozen=True, slots=True)
-class Rotation:
+class Rotation(msgspec.Struct, frozen=True):
     """A key and its replacement."""
 
     old: ApiKey

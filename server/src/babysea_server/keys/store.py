@@ -5,17 +5,17 @@ What takes a database takes a connection of it that is in a transaction, too.
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.db.pool import Database
 from babysea_server.kit.ids import uuid7
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
+class ApiKey(msgspec.Struct, frozen=True):
     """One key as stored: never the key itself.
 
     `state` is `active`, `rotated`, `expired` or `revoked` by the database's clock at the time of reading; a key whose
@@ -197,7 +197,7 @@ async def search(
         limit,
         offset,
     )
-    keys = [ApiKey(**{name: row[name] for name in ApiKey.__slots__}) for row in rows]
+    keys = [ApiKey(**{name: row[name] for name in ApiKey.__struct_fields__}) for row in rows]
     return keys, rows[0]["total"] if rows else 0
 
 

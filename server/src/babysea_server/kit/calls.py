@@ -1,7 +1,6 @@
 """One authenticated call and its reply: the shape between the gateway and every handler."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,8 +8,7 @@ from uuid import UUID
 import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What an account may do and what it gets. `None` means without limit."""
 
     name: str
@@ -24,8 +22,7 @@ class Plan:
     keep_records_days: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(msgspec.Struct, frozen=True):
     """Who calls: one API key and the account it belongs to."""
 
     region: str

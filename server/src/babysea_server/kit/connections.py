@@ -13,9 +13,9 @@ import socket
 import ssl
 from collections.abc import Collection
 from contextvars import ContextVar
-from dataclasses import dataclass
 
 import aiohttp
+import msgspec
 from aiohttp import AddrInfoType
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_reqrep import ConnectionKey
@@ -62,8 +62,7 @@ class ForbiddenAddressError(aiohttp.ClientConnectorError):
         return self.reason
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(msgspec.Struct, frozen=True):
     """An exception for one host and port: it may be on this machine or a private network.
 
     `host` is the name or address as URLs write it, in lower case, IPv6 without brackets.
@@ -170,8 +169,7 @@ def public_connector(
     )
 
 
-@dataclass(slots=True)
-class _Attempt:
+class _Attempt(msgspec.Struct):
     """One connection being made: for which host, and what became of its addresses."""
 
     host: str

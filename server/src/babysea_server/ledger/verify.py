@@ -1,6 +1,6 @@
 """Recomputing every promise about money from the rows themselves."""
 
-from dataclasses import dataclass
+import msgspec
 
 from babysea_server.db.pool import Database
 from babysea_server.ledger.store import CHECKS
@@ -9,8 +9,7 @@ _DIFFERENCES_MAX = 1000
 _STATEMENT_TIMEOUT_MS = 3_600_000
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """One place where a promise does not hold."""
 
     promise: str

@@ -1,7 +1,8 @@
 """Kinds of files: what is told apart, and what is said when a file cannot be told."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 Kind = Literal["image", "video", "audio"]
 
@@ -36,8 +37,7 @@ class FrameTooLargeError(UnreadableMediaError):
     """A video whose frames are too large to decode one of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
+class Media(msgspec.Struct, frozen=True):
     """A file's type."""
 
     content_type: str
@@ -45,8 +45,7 @@ class Media:
     kind: Kind
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
+class Measure(msgspec.Struct, frozen=True):
     """A file's dimensions: pixels, and seconds when it moves as a video does."""
 
     width: int

@@ -5,7 +5,6 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -55,8 +54,7 @@ class QuickstartFile(msgspec.Struct, kw_only=True):
     console_url: str
 
 
-@dataclass(frozen=True, slots=True)
-class Showcase:
+class Showcase(msgspec.Struct, frozen=True):
     """What a newcomer is shown: the models to try, and whom their jobs go to."""
 
     first: str

@@ -7,10 +7,11 @@ Callbacks belong to the account, not to a task, and hold no outputs.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
+
+import msgspec
 
 from babysea_server.catalog.pricing import operator_cost
 from babysea_server.catalog.types import Traits
@@ -268,7 +269,11 @@ def _out_of_range(message: str) -> InputRefusedError:
 def _refused(answer: Answer, body: Mapping[str, Any]) -> Refused:
     said = _said(body)
     refusal = refused(answer, _REFUSALS, said)
-    return replace(refusal, message=f"HTTP {answer.status}: {said}"[:_MESSAGE_MAX]) if said else refusal
+    return (
+        msgspec.structs.replace(refusal, message=f"HTTP {answer.status}: {said}"[:_MESSAGE_MAX])
+        if said
+        else refusal
+    )
 
 
 def _said(error: Any) -> str:

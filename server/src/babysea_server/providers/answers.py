@@ -3,7 +3,6 @@
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -35,8 +34,7 @@ def json_request(
     return Request(method, url, {**headers, "content-type": "application/json"}, json.dumps(body))
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """One part of a form: a text, or a file with its name and type."""
 
     name: str
@@ -154,8 +152,7 @@ def retry_after_s(answer: Answer, now: datetime | None = None) -> float | None:
     return min(max(seconds, 0.0), _RETRY_AFTER_MAX_S)
 
 
-@dataclass(frozen=True, slots=True)
-class Sign:
+class Sign(msgspec.Struct, frozen=True):
     """One row of an adapter's table of refusals: by what an answer is known, and what it means.
 
     Every condition that is given must hold; `says` is searched, ignoring case, in the error's code and words.

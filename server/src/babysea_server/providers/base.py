@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 from uuid import UUID
 
+import msgspec
+
 from babysea_server.catalog.types import Media, Model, ProviderModel, Traits
 from babysea_server.settings import ProviderSettings
 
@@ -97,8 +99,7 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """An HTTP answer, its body whole and bounded by the runner. Header names are lower case."""
 
     status: int
@@ -118,8 +119,7 @@ class Output:
     """Set where the file is something beside what the generation makes, e.g. a clip's last frame."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """The provider has the job. `state` is what polling needs beside the id (JSON); it is persisted."""
 
     upstream_id: str
@@ -127,22 +127,19 @@ class Accepted:
     poll_after_s: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(msgspec.Struct, frozen=True):
     """Not finished; look again after `poll_after_s`, or as the runner's growing interval says."""
 
     poll_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """The answer is elsewhere: the runner sends this request and has it read by `read_look`."""
 
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """The job succeeded. `cost_micro` (USD) and `predict_seconds` only where the provider tells them."""
 
     outputs: Sequence[Output]
@@ -152,8 +149,7 @@ class Finished:
     """For providers that answer the submit with the result."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """No output and none to come.
 
     `message` is for the operator's attempt log and must hold no secret. `code` narrows the customer's error
@@ -168,13 +164,11 @@ class Refused:
     """What the provider bills for it all the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotFound:
+class NotFound(msgspec.Struct, frozen=True):
     """Reconciliation is certain that the provider never got this job."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unclear:
+class Unclear(msgspec.Struct, frozen=True):
     """Reconciliation could not tell."""
 
 
@@ -188,8 +182,7 @@ class Callback:
     """Unix seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """What the cheapest harmless authenticated call told: whether the credentials work, in a sentence."""
 
     ok: bool

@@ -5,9 +5,9 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from uuid import UUID
 
+import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -75,8 +75,7 @@ class CallbackAddresses:
         return hmac.new(key, message, hashlib.sha256).digest()[:_TAG_BYTES]
 
 
-@dataclass(frozen=True, slots=True)
-class _Keys:
+class _Keys(msgspec.Struct, frozen=True):
     keys: tuple[bytes, ...]
     found_at: float
 

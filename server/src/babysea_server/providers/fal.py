@@ -9,10 +9,10 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -269,7 +269,7 @@ def _ended(answer: Answer) -> Refused:
     """How a job failed, and whether that is known to cost nothing."""
     end = refused(answer, _ENDS, _said(answer))
     is_free = number(answer.headers.get("x-fal-billable-units")) == 0
-    return replace(end, cost_micro=0) if is_free else end
+    return msgspec.structs.replace(end, cost_micro=0) if is_free else end
 
 
 def _is_own(answer: Answer) -> bool:

@@ -8,9 +8,10 @@ where a request would name their address is not documented.
 import base64
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
+
+import msgspec
 
 from babysea_server.catalog.types import Traits
 from babysea_server.errors import FILE_LOAD_ERROR
@@ -68,8 +69,8 @@ _REFUSALS = (
     Sign(Failure.REFUSED_FUNDS, 403, says=r"billing|dunning"),
     Sign(Failure.REFUSED_FUNDS, 429, says=r"credits are depleted|prepa(id|yment)"),
     Sign(Failure.REFUSED_INPUT, 404),
-    replace(_POLICY, status=400),
-    replace(_BAD_PICTURE, status=400),
+    msgspec.structs.replace(_POLICY, status=400),
+    msgspec.structs.replace(_BAD_PICTURE, status=400),
 )
 #: Why a candidate holds no picture, as far as its content is why. NO_IMAGE and IMAGE_OTHER are plain failures.
 _BLOCKED = frozenset(
@@ -242,7 +243,9 @@ def _refused(answer: Answer) -> Refused:
     found = refused(answer, _REFUSALS, " ".join((text(at(error, "status")), *reasons, words(error))))
     if found.failure is Failure.REFUSED_BUSY and found.retry_after_s is None:
         delays = (_DELAY.fullmatch(text(at(detail, "retryDelay"))) for detail in details)
-        return replace(found, retry_after_s=next((number(delay[1]) for delay in delays if delay), None))
+        return msgspec.structs.replace(
+            found, retry_after_s=next((number(delay[1]) for delay in delays if delay), None)
+        )
     return found
 
 

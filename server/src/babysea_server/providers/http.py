@@ -3,11 +3,11 @@
 import asyncio
 import ssl
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from types import SimpleNamespace
 
 import aiohttp
+import msgspec
 from aiohttp.abc import AbstractResolver, AbstractStreamWriter
 from aiohttp.http import HttpProcessingError
 from yarl import URL
@@ -25,8 +25,7 @@ _CHUNK = 64 * 1024
 _LINE_ENDS = frozenset("\r\n\0")
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True):
     """Seconds for the phases of a call, each beside the call's own deadline, which holds for all together.
 
     `connect_s` covers the wait for a free connection, the look-up of the name, and TLS; it never gets more than

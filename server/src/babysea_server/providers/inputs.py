@@ -1,7 +1,8 @@
 """Input files for providers that take bytes: fetched, and checked before anything is bought with them."""
 
 import asyncio
-from dataclasses import dataclass
+
+import msgspec
 
 from babysea_server.errors import (
     FILE_DOWNLOAD_ERROR,
@@ -36,8 +37,7 @@ class InputRefusedError(Exception):
         self.message = message
 
 
-@dataclass(frozen=True, slots=True)
-class InputRule:
+class InputRule(msgspec.Struct, frozen=True):
     """What a provider takes. Sides and pixels are of one picture or frame; None is no limit.
 
     `content_types` narrows `kinds`; None takes all that are known, SVG excepted, which providers cannot read.
@@ -54,8 +54,7 @@ class InputRule:
     max_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InputFile:
+class InputFile(msgspec.Struct, frozen=True):
     """A checked file. Sides are None for sound, and `seconds` for pictures."""
 
     data: bytes

@@ -5,8 +5,9 @@ in pixels, is the adapter's own: it replaces or adds entries before it nests the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from babysea_server.providers.base import Job
 
@@ -18,8 +19,7 @@ _SOURCES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Native:
+class Native(msgspec.Struct, frozen=True):
     """A request in a provider's words.
 
     `params` are flat: by target as the catalog has it, a trailing `[]` left away. Targets whose value needs more

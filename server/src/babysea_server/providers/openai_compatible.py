@@ -7,9 +7,10 @@ they are, so a submit whose answer was lost stays unknown. Nothing here is bough
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote, urljoin
+
+import msgspec
 
 from babysea_server.catalog.types import Traits
 from babysea_server.errors import FILE_LOAD_ERROR, PARAMETER_OUT_OF_RANGE
@@ -56,8 +57,7 @@ _PICTURE = InputRule(
 _FILES = ("init_image", "ref_images")
 
 
-@dataclass(frozen=True, slots=True)
-class _Dialect:
+class _Dialect(msgspec.Struct, frozen=True):
     """How a server differs. `image` and `video` are the fields it has, by the names that the catalog uses."""
 
     image: Mapping[str, str]
@@ -66,7 +66,7 @@ class _Dialect:
     """The jobs it has; without any, clips come with the answer."""
     edits: bool = True
     """Pictures are sent as a form to `/v1/images/edits`, else in the request for new ones."""
-    fixed: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, str] = {}
     cancels: bool = False
 
 

@@ -1,15 +1,15 @@
 """Which adapter serves which provider id, and over which transports."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+import msgspec
 
 from babysea_server.providers.base import Answer, NeverSentError, Provider, Request, Transport
 from babysea_server.providers.caps import Cap
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """How one provider id is called.
 
     Without `files`, outputs are fetched over `transport`, too. `inputs` fetches what customers name: never from where

@@ -6,11 +6,12 @@ where the customer chose no seed, ours is like no other's.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlencode
+
+import msgspec
 
 from babysea_server.catalog.types import Traits
 from babysea_server.errors import (
@@ -148,7 +149,7 @@ class Replicate(Provider):
             # Whoever asked to wait is answered as soon as all files exist, inline and before they are stored.
             end = _finished(body) if _outputs(body) else None
         if isinstance(end, Finished):
-            return replace(end, upstream_id=upstream_id)
+            return msgspec.structs.replace(end, upstream_id=upstream_id)
         return end or Accepted(upstream_id, poll_after_s=_FIRST_POLL_S[job.model.media])
 
     def build_poll(self, job: Job, ticket: Accepted) -> Request:
@@ -264,7 +265,7 @@ def _refused(answer: Answer) -> Refused:
     refusal = refused(answer, _REFUSALS, f"{text(body.get('title'))}: {words(body)}")
     if refusal.failure is Failure.REFUSED_BUSY and refusal.retry_after_s is None:
         wait = _RESETS.search(refusal.message)
-        return replace(refusal, retry_after_s=float(wait[1])) if wait else refusal
+        return msgspec.structs.replace(refusal, retry_after_s=float(wait[1])) if wait else refusal
     return refusal
 
 

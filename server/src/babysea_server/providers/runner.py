@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 import structlog
 
 from babysea_server.kit.clock import Clock
@@ -310,7 +311,9 @@ class Runner:
         except (NeverSentError, AnswerLostError) as error:
             return Check(False, str(error))
         found = route.provider.read_check(answer)
-        return replace(found, message=_without(found.message, route.provider.settings.secrets))
+        return msgspec.structs.replace(
+            found, message=_without(found.message, route.provider.settings.secrets)
+        )
 
     async def maintain(self) -> None:
         """Let every transport that has housekeeping do it."""
@@ -329,7 +332,7 @@ class Runner:
         if not isinstance(read, Refused):
             return read
         message = _ADDRESS.sub("[address]", read.message)
-        return replace(read, message=_without(message, route.provider.settings.secrets))
+        return msgspec.structs.replace(read, message=_without(message, route.provider.settings.secrets))
 
     async def _send(
         self,

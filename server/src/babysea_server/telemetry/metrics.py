@@ -7,10 +7,10 @@ an id or anything that a client wrote.
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
+import msgspec
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
@@ -300,8 +300,7 @@ def status_class(status: int) -> str:
     return f"{status // 100}xx"
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessMetrics:
+class ProcessMetrics(msgspec.Struct, frozen=True):
     """What every process counts."""
 
     loop_lag: Histogram
@@ -366,8 +365,7 @@ class RequestMetrics(Collector):
         yield found
 
 
-@dataclass(frozen=True, slots=True)
-class ApiMetrics:
+class ApiMetrics(msgspec.Struct, frozen=True):
     """What a process counts that answers requests."""
 
     requests: RequestMetrics
@@ -404,8 +402,7 @@ class ApiMetrics:
         return count
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerMetrics:
+class WorkerMetrics(msgspec.Struct, frozen=True):
     """What a process counts that executes generations and sends webhooks."""
 
     running: Gauge

@@ -5,11 +5,11 @@ Nothing that a customer or a provider wrote is among their values, except the id
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from babysea_server.telemetry.tracing import (
@@ -155,8 +155,7 @@ class GenerationTraces:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
+class _Attempt(msgspec.Struct, frozen=True):
     """The attempt under way."""
 
     ref: SpanRef

@@ -1,17 +1,16 @@
 """The span of each try to deliver a webhook."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from babysea_server.telemetry.tracing import Attribute, Span, SpanRef, Tracing, new_ref, ref_of
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(msgspec.Struct, frozen=True):
     """One try that is under way."""
 
     ref: SpanRef

@@ -6,10 +6,10 @@ import random
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
 
 from babysea_server.db.pool import Database, DatabaseUnavailableError, fault_of
@@ -42,8 +42,7 @@ _LEASE_TASK = "webhooks-lease"
 _FAULTS = (DatabaseUnavailableError, asyncpg.InternalClientError, asyncpg.PostgresError)
 
 
-@dataclass(frozen=True, slots=True)
-class DelivererSettings:
+class DelivererSettings(msgspec.Struct, frozen=True):
     """How deliveries are sent. Times in seconds."""
 
     concurrency: int = 512
@@ -54,8 +53,7 @@ class DelivererSettings:
     poll_s: float = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(msgspec.Struct, frozen=True):
     """One identity of the deliverer, and where its results go."""
 
     lease: Lease

@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
+import msgspec
+
 from babysea_server.db.pool import Database
 from babysea_server.kit.ids import uuid7
 
@@ -20,8 +22,7 @@ EndpointState: TypeAlias = Literal["enabled", "disabled", "failing"]
 DeliveryState: TypeAlias = Literal["pending", "delivered", "failed", "expired"]
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """One endpoint as its owner sees it: never its secret.
 
     `state` is `enabled`, `disabled` (by its owner) or `failing` (by us, after too many failures).
@@ -39,8 +40,7 @@ class Endpoint:
     secret_rotated_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """One try of a delivery: `status` of the answer where there was one, class of the `error` unless it was taken."""
 
     number: int

@@ -7,10 +7,11 @@ takes `Database | Any`, a connection of it that is in a transaction will do, too
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, get_args
 from uuid import UUID
+
+import msgspec
 
 from babysea_server.db.pool import Database
 from babysea_server.kit.faults import NotFoundError
@@ -31,8 +32,7 @@ COUNT_MAX = 100_000
 _STEP = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(msgspec.Struct, frozen=True):
     """How many deliveries were put on their way, and whether others are left for another call."""
 
     count: int

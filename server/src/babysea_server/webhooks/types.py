@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 #: Everything that an endpoint can subscribe to.
 EVENTS: tuple[str, ...] = (
     "generation.started",
@@ -57,8 +59,7 @@ class DueDelivery:
     """As `SecretBox.seal` made it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What came of one request."""
 
     failure: SendFailure | None
@@ -75,8 +76,7 @@ class Answer:
         return self.failure is None
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """The result of one try, as it is recorded."""
 
     delivery: DueDelivery

@@ -1,10 +1,10 @@
 """A generation's page: what was asked for, what was made, who was tried, what it cost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from starlette.responses import Response
 
 from babysea_server.console import credits_store
@@ -32,8 +32,7 @@ _LEDGER_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Output:
+class _Output(msgspec.Struct, frozen=True):
     """One file that was made."""
 
     url: str

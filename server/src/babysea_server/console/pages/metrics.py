@@ -2,9 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from markupsafe import Markup
 from starlette.responses import Response
 
@@ -25,13 +25,12 @@ _CLASSES = ((2, "2xx", "good"), (4, "4xx", "warn"), (5, "5xx", "bad"))
 _SHARES = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
 
 
-@dataclass(slots=True)
-class _Line:
+class _Line(msgspec.Struct):
     """One row of a table: a name, and counts by what they are counted by."""
 
     name: str
-    counts: dict[Any, int] = field(default_factory=lambda: defaultdict(int))
-    latencies: Counts = field(default_factory=Counts)
+    counts: dict[Any, int] = msgspec.field(default_factory=lambda: defaultdict(int))
+    latencies: Counts = msgspec.field(default_factory=Counts)
     charged: int = 0
     total_ms: int = 0
 

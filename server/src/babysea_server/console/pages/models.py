@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from starlette.responses import Response
 
 from babysea_server.accounts.roles import Action
@@ -63,8 +63,7 @@ _PROVIDER_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRow:
+class ModelRow(msgspec.Struct, frozen=True):
     """One model in the list."""
 
     model: Model

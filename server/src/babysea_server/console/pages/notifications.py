@@ -1,9 +1,9 @@
 """Notifications: what the account's people are told, and over which channels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
+import msgspec
 from starlette.responses import Response
 
 from babysea_server.accounts.notices import Notice
@@ -25,8 +25,7 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class _Kind(msgspec.Struct, frozen=True):
     """What notices of one kind are about."""
 
     label: str

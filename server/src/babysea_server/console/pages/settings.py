@@ -1,8 +1,8 @@
 """Settings: what the account is called, its picture, and its end: handed over, or deleted."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+import msgspec
 from starlette.responses import Response
 
 from babysea_server.accounts import member_store, members
@@ -65,7 +65,7 @@ async def _rename(page: PageRequest) -> Response:
             errors["slug"] = "Another account of this region has this name in its addresses."
     if errors:
         return await _render(page, errors, name=name, slug=slug)
-    page.account = replace(page.account, name=named.name, slug=named.slug)
+    page.account = msgspec.structs.replace(page.account, name=named.name, slug=named.slug)
     return await page.redirect("/settings", "The account was saved.")
 
 

@@ -1,8 +1,9 @@
 """Schemas of the document as lists of fields, as a reader wants them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 Schema = Mapping[str, Any]
 
@@ -13,8 +14,7 @@ _ANY_INTEGER = 2**53 - 1
 _DEPTH_MAX = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """One member of an object, or one parameter."""
 
     name: str

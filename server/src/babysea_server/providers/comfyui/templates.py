@@ -11,7 +11,6 @@ Where the request has them: `negative_prompt`, `steps`, `guidance`, `denoise`, `
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ OWN = Path(__file__).parent / "workflows"
 _PLACE = re.compile(r"\{\{([a-z][a-z0-9_]*)(?:\|([^{}]*))?\}\}")
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(msgspec.Struct, frozen=True):
     """One workflow. `graph` holds nodes by number, each with `class_type` and `inputs`."""
 
     name: str

@@ -7,8 +7,8 @@ design, and a full-size canvas would cost thirty times as much.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +20,7 @@ Floats = NDArray[np.float32]
 _RAMP_STEPS = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Orb:
+class Orb(msgspec.Struct, frozen=True):
     """A disc in the sky: centre as fractions of the frame, radius, drift per second."""
 
     x: float
@@ -40,8 +39,7 @@ class Orb:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Wave:
+class Wave(msgspec.Struct, frozen=True):
     """One translucent layer of water: the crest is the sum of two sines."""
 
     level: float
@@ -64,8 +62,7 @@ class Wave:
         return line
 
 
-@dataclass(frozen=True, slots=True)
-class Artwork:
+class Artwork(msgspec.Struct, frozen=True):
     """Everything that is drawn, in numbers; the raster and the vector painters share it."""
 
     palette: Palette
@@ -123,7 +120,7 @@ def artwork_of(scene: Scene) -> Artwork:
         )
         for step, colour in enumerate(palette.sea)
     )
-    halo = replace(sun, radius=sun.radius * 2.6, opacity=0.5)
+    halo = msgspec.structs.replace(sun, radius=sun.radius * 2.6, opacity=0.5)
     return Artwork(palette, angle, (*orbs, halo), sun, waves)
 
 

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 _MAGIC = re.compile(r"\[sandbox:([^\]]{1,200})\]")
 
@@ -31,8 +32,7 @@ class UnknownBehaviorError(ValueError):
     """A behaviour that the sandbox does not know."""
 
 
-@dataclass(frozen=True, slots=True)
-class Behavior:
+class Behavior(msgspec.Struct, frozen=True):
     """One behaviour; `seconds` only for `slow`."""
 
     name: str

@@ -1,8 +1,8 @@
 """What is written over the picture: a pill that says SANDBOX, and a card with the prompt and the label."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 from PIL import Image, ImageDraw
 
 from babysea_server.providers.sandbox import fonts, typeset
@@ -18,8 +18,7 @@ _SPACIOUS_PX = 160
 _SMOOTHING = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(msgspec.Struct, frozen=True):
     """A rectangle in pixels; position and size are even, so that video can halve them for chroma."""
 
     x: int
@@ -28,8 +27,7 @@ class Box:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True):
     """Where everything stands, in pixels; the raster and the vector painters share it."""
 
     pill: Box
@@ -52,8 +50,7 @@ class Layout:
         return self.card.height - self.pad - (self.label.height if self.label else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Patch:
+class Patch(msgspec.Struct, frozen=True):
     """A translucent picture (RGBA) and where its top left corner goes."""
 
     x: int

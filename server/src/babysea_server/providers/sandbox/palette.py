@@ -5,7 +5,8 @@ painters as sRGB in 0..1.
 """
 
 import math
-from dataclasses import dataclass
+
+import msgspec
 
 from babysea_server.providers.sandbox.scene import Scene
 
@@ -15,8 +16,7 @@ Rgb = tuple[float, float, float]
 _HUES = (15.0, 38.0, 165.0, 195.0, 220.0, 245.0, 262.0, 285.0, 310.0, 340.0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Mood:
+class _Mood(msgspec.Struct, frozen=True):
     """Lightness, chroma and hue offset (degrees) from the top of the sky to the horizon, then the sea's."""
 
     sky: tuple[tuple[float, float, float], ...]
@@ -43,8 +43,7 @@ _MOODS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Palette:
+class Palette(msgspec.Struct, frozen=True):
     """Every colour a painter needs; sky from top to horizon, sea from far to near."""
 
     sky: tuple[Rgb, ...]

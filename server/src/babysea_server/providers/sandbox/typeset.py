@@ -7,7 +7,8 @@ engine orders the letters).
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from babysea_server.providers.sandbox import fonts
 
@@ -17,8 +18,7 @@ _ELLIPSIS = "…"
 _OPENS_NO_LINE = frozenset("、。，．！？：；）」』】》〉・ーっッゃゅょャュョ")
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(msgspec.Struct, frozen=True):
     """A piece of text that is drawn at once, in one font."""
 
     text: str
@@ -33,16 +33,14 @@ class Word:
     """What it stands for, where that is not `text`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(msgspec.Struct, frozen=True):
     """A word at its horizontal place in a line, in pixels from the line's left end."""
 
     x: float
     word: Word
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """Lines of text at one size."""
 
     px: int
@@ -222,9 +220,9 @@ def _split_long(words: Sequence[Word], px: int, width: int) -> Iterator[Word]:
         rest = word
         while len(rest.text) > 1 and fonts.advance(rest.font, px, rest.text) > width:
             cut = _cut(rest, px, width)
-            yield replace(rest, text=rest.text[:cut])
+            yield msgspec.structs.replace(rest, text=rest.text[:cut])
             source = None if rest.source is None else ""
-            rest = replace(rest, text=rest.text[cut:], spaced=False, source=source)
+            rest = msgspec.structs.replace(rest, text=rest.text[cut:], spaced=False, source=source)
         yield rest
 
 
@@ -255,7 +253,7 @@ def _ellipsized(line: Sequence[Word], px: int, width: int) -> list[Word]:
         # A stump of one or two letters says less than ending at the word before.
         if room >= 2 * px or len(kept) == 1:
             if len(last.text) > 1:
-                kept[-1] = replace(last, text=last.text[: _cut(last, px, room)])
+                kept[-1] = msgspec.structs.replace(last, text=last.text[: _cut(last, px, room)])
             break
         kept.pop()
     return [*kept, Word(_ELLIPSIS, fonts.BUILT_IN, None, spaced=False)]
