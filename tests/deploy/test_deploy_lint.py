@@ -85,11 +85,10 @@ def root(tmp_path: Path) -> Path:
     for pattern in ("*.target", "*.slice"):
         for path in Path("/lib/systemd/system").glob(pattern):
             shutil.copy(path, system, follow_symlinks=True)
-    for program in ("opt/babysea/bin/babysea-server", "usr/bin/curl"):
-        path = tmp_path / program
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("#!/bin/sh\n")
-        path.chmod(0o755)
+    program = tmp_path / "opt" / "babysea" / "bin" / "babysea-server"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
     return tmp_path
 
 

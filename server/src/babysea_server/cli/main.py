@@ -1,5 +1,6 @@
 """Commands that run and describe the server."""
 
+import faulthandler
 import socket
 import sys
 from collections.abc import Callable, Coroutine
@@ -29,6 +30,7 @@ from babysea_server.db.cluster import Cluster
 from babysea_server.processes.faults import AlreadyRunningError, StartError, StoppedError
 from babysea_server.processes.listening import listening_socket
 from babysea_server.processes.stopping import Stop, is_supervised, report_failure, report_ready
+from babysea_server.processes.systemd import READY, notify, watchdog
 from babysea_server.settings import REGIONS, Settings, SettingsError, describe
 
 app = typer.Typer(
@@ -69,7 +71,7 @@ def up(
         arguments += ["--region", name]
 
     def supervise() -> Coroutine[Any, Any, None]:
-        return Supervisor(settings, arguments, _print).run()
+        return Supervisor(settings, arguments, _ready).run()
 
     try:
         _run(supervise)
@@ -249,8 +251,12 @@ def _serving(
 def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run it; what the operator can mend becomes one line, here or at the supervisor's."""
 
+    # Killed as one that stands still, it says where it stood.
+    faulthandler.enable()
+
     async def run() -> None:
-        await work()
+        with watchdog():
+            await work()
 
     try:
         uvloop.run(run())
@@ -268,12 +274,9 @@ def _ready(text: str) -> None:
     if is_supervised():
         report_ready()
     else:
-        _print(text)
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        notify(READY)
 
 
 def _already_running(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from babysea_server.kit.tasks import end
+from babysea_server.processes import systemd
 from babysea_server.processes.faults import StartError
 from babysea_server.processes.stopping import FAILED, GO, READY, SUPERVISED
 
@@ -54,7 +55,8 @@ class Child:
         self.ready = asyncio.Event()
         self._command = command
         self._pass_fds = pass_fds
-        self._environment = {**os.environ, **environment, SUPERVISED: "1"}
+        inherited = {name: value for name, value in os.environ.items() if name not in systemd.VARIABLES}
+        self._environment = {**inherited, **environment, SUPERVISED: "1"}
         self._pid_file = run_dir / f"{name}.pid"
         self._go = go
         self._stop_s = stop_s

@@ -15,6 +15,7 @@ import structlog
 
 from babysea_server.kit.tasks import end
 from babysea_server.processes.faults import StoppedError
+from babysea_server.processes.systemd import STOPPING, notify
 
 _log = structlog.get_logger(__name__)
 
@@ -105,6 +106,7 @@ class Stop:
     def _ask(self) -> None:
         if not self._asked.is_set() and not is_supervised():
             _log.info("stopping")
+            notify(STOPPING)
         self._asked.set()
 
     def _read(self) -> None:
