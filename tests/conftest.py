@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.contract.published import judge
-from tests.databases import Databases
+from tests.databases import Databases, forget_power_cuts
 from tests.emulators.kit import SECRET_MARK
 from tests.support import Customer, Deployment, make_customer
 
@@ -45,6 +45,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
     with TemporaryDirectory(prefix="babysea-test-") as folder:
         server = EmbeddedPostgres(Path(folder))
         server.attach()
+        forget_power_cuts(server.data_dir)
         yield server
         server.detach()
 

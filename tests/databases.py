@@ -7,9 +7,12 @@ that a test only wrote rows into is emptied instead, which costs a few milliseco
 
 import io
 import itertools
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -17,6 +20,8 @@ import asyncpg
 from babysea_server.db.embedded import EmbeddedPostgres
 from babysea_server.db.migrate import migrate
 
+#: A crash of a server loses nothing without them, one of the machine may; most of what a test waits for is the disk.
+_FORGETFUL = "fsync = off\nfull_page_writes = off\n"
 _TEMPLATE = "babysea_template"
 #: A database that grew by more than this is dropped: what a test reads must not cost more for those before it.
 _GROWN_BYTES = 8 << 20
@@ -46,6 +51,14 @@ _SEQUENCES = """
 _OTHERS = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
+
+
+def forget_power_cuts(data_dir: Path) -> None:
+    """Let the embedded server of a data directory, which may run, not wait for the disk: no test cuts the power."""
+    (data_dir / "postgres" / "conf.d" / "tests.conf").write_text(_FORGETFUL)
+    running = EmbeddedPostgres(data_dir).postmaster_pid()
+    if running is not None:
+        os.kill(running, signal.SIGHUP)
 
 
 @dataclass(frozen=True)

@@ -268,10 +268,15 @@ def test_a_folder_in_the_way_is_named_not_overwritten(tmp_path: Path) -> None:
     assert mine.read_text() == "mine"
 
 
-async def test_durability_is_on_and_nothing_listens_on_the_network(postgres: EmbeddedPostgres) -> None:
-    for name in ("fsync", "synchronous_commit", "full_page_writes"):
-        assert await ask(postgres, f"SHOW {name}") == "on", name
-    assert await ask(postgres, "SHOW listen_addresses") == ""
+async def test_durability_is_on_and_nothing_listens_on_the_network(data_dir: Path) -> None:
+    server = EmbeddedPostgres(data_dir)
+    server.attach()
+    try:
+        for name in ("fsync", "synchronous_commit", "full_page_writes"):
+            assert await ask(server, f"SHOW {name}") == "on", name
+        assert await ask(server, "SHOW listen_addresses") == ""
+    finally:
+        server.detach()
 
 
 async def test_a_database_is_created_once_however_many_ask(postgres: EmbeddedPostgres) -> None:

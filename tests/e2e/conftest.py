@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.databases import forget_power_cuts
 from tests.e2e.system import QUICK, System, running_system
 
 
@@ -22,6 +23,7 @@ async def installation() -> AsyncIterator[Path]:
     async with running_system(QUICK) as system:
         up = await system.up()
         assert await up.stop() == 0
+        forget_power_cuts(system.data_dir)
         yield system.data_dir
 
 

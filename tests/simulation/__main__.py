@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.databases import forget_power_cuts
 from tests.simulation.faults import KINDS
 from tests.simulation.shares import Share, live
 from tests.simulation.world import Report
@@ -42,6 +43,8 @@ def main() -> int:
     with TemporaryDirectory(prefix="babysea-simulation-") as folder:
         postgres = EmbeddedPostgres(given.data_dir or Path(folder))
         postgres.attach()
+        if given.data_dir is None:
+            forget_power_cuts(postgres.data_dir)
         try:
             shares = [
                 Share(postgres.data_dir, seeds[at : at + _CHUNK], without, given.trace, give_up_at)
