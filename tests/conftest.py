@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import settings
 from tests.contract.published import judge
 from tests.databases import Databases, forget_power_cuts
 from tests.emulators.kit import SECRET_MARK
@@ -25,8 +26,14 @@ from babysea_server.settings import Settings, load_settings
 
 
 def pytest_configure() -> None:
-    """While tests are collected nearly all that is made stays: looking for garbage would be a fifth of the time."""
+    """Set up the process.
+
+    While tests are collected nearly all that is made stays: looking for garbage would be a fifth of the time.
+    """
     gc.disable()
+    # Machines are shared: how long an example takes says nothing about the code.
+    settings.register_profile("suite", deadline=None)
+    settings.load_profile("suite")
 
 
 def pytest_collection_finish() -> None:

@@ -72,9 +72,7 @@ async def reads_json(call: Call) -> Reply:
     return Reply({"path": call.path, "query": call.query})
 
 
-@settings(
-    max_examples=effort(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=effort(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(method=methods, path=paths, query=queries, headers=headers, chunks=bodies, cut=st.booleans())
 async def test_every_request_gets_a_documented_answer(
     make_gateway: Callable[..., Gateway],

@@ -78,7 +78,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=effort(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=effort(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(credits=st.tuples(*[st.sampled_from([0, 3, 10, 20])] * GONE), steps=steps)
 async def test_batches_are_decided_and_booked_as_the_reference_does(
     db: Database, credits: tuple[int, ...], steps: list[Step]

@@ -96,9 +96,7 @@ async def published(api: Deployment) -> Published:
     return Published((await api.client.get("/openapi.json")).json())
 
 
-@settings(
-    max_examples=effort(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=effort(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(request=requests, wrong=st.sampled_from([False] * 9 + [True]), key=keys)
 async def test_any_body_gets_a_documented_answer_and_what_is_accepted_can_be_read(
     caller: Customer, published: Published, request: tuple[str, bytes], wrong: bool, key: str | None
@@ -168,9 +166,7 @@ queries = st.booleans().flatmap(
 )
 
 
-@settings(
-    max_examples=effort(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=effort(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     method=st.sampled_from(["GET", "GET", "GET", "POST", "POST", "DELETE", "PUT", "HEAD"]),
     path=paths,

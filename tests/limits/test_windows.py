@@ -25,7 +25,7 @@ _STEPS = st.lists(
 
 
 @given(_STEPS)
-@settings(max_examples=effort(20), deadline=None)
+@settings(max_examples=effort(20))
 def test_no_position_is_given_twice_or_left_out_in_a_window(
     steps: list[list[tuple[int, str]] | float],
 ) -> None:
@@ -53,7 +53,7 @@ def test_no_position_is_given_twice_or_left_out_in_a_window(
 @given(
     st.lists(st.tuples(st.integers(0, 1), st.sampled_from(["count", "fail", "mend", "restart"])), max_size=30)
 )
-@settings(max_examples=effort(20), deadline=None)
+@settings(max_examples=effort(20))
 def test_whatever_fails_nothing_is_forgotten_and_no_process_passes_more_than_the_limit(
     steps: list[tuple[int, str]],
 ) -> None:

@@ -160,7 +160,7 @@ async def test_get_206_part(reader: Reader, url: str, range: str, start: int, en
     assert answer.headers["content-length"] == str(end - start)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.integers(0, 999), length=st.integers(1, 1000))
 async def test_get_206_any_part_is_byte_exact(reader: Reader, url: str, start: int, length: int) -> None:
     answer = await reader.ask(url, headers={"Range": f"bytes={start}-{start + length - 1}"})

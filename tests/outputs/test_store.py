@@ -43,7 +43,7 @@ async def test_large_object_in_parts_comes_back_byte_for_byte(store: ObjectStore
     assert files_below(tmp_path) == ["files/a/large.mp4"]
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 1000), st.integers(0, 1000))
 async def test_stream_gives_exactly_the_range(store: ObjectStore, one: int, other: int) -> None:
     data = bytes(index % 251 for index in range(1000))

@@ -121,7 +121,7 @@ def test_any_prompt_can_be_drawn(format: ImageFormat, prompt: str, size: tuple[i
     height=st.integers(64, 260),
     format=st.sampled_from(FORMATS),
 )
-@settings(max_examples=effort(20), deadline=None)
+@settings(max_examples=effort(20))
 def test_any_scene_can_be_drawn(
     prompt: str, label: str, seed: int, index: int, width: int, height: int, format: ImageFormat
 ) -> None:
@@ -133,7 +133,7 @@ def test_any_scene_can_be_drawn(
 
 
 @given(prompt=st.text(max_size=400), width=st.integers(64, 4096), height=st.integers(64, 4096))
-@settings(max_examples=effort(20), deadline=None)
+@settings(max_examples=effort(20))
 def test_pill_and_card_stand_inside_every_frame_and_apart(prompt: str, width: int, height: int) -> None:
     layout = layout_of(Scene(prompt, 1, "lab/model via provider", width, height))
     for box in (layout.pill, layout.card):
@@ -192,7 +192,7 @@ def test_picture_says_sandbox_and_shows_the_prompt() -> None:
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=effort(20), deadline=None)
+@settings(max_examples=effort(20))
 def test_panels_keep_text_readable_on_every_palette(seed: int) -> None:
     palette = palette_of(Scene("", seed, "", 64, 64))
     # The worst that can lie under a panel is the sun.

@@ -164,7 +164,7 @@ def test_an_input_picture_that_cannot_be_decoded_is_refused() -> None:
     whole = drawn(600, 600)
     # Large pictures are not decoded when they are checked: only the scaling finds that the pixels are no pixels.
     asked = with_files(job(KLEIN, generation_input_file=[URL]), whole)
-    file = replace(asked.files[URL], data=whole.replace(b"IDAT", b"IDOT"))
+    file = msgspec.structs.replace(asked.files[URL], data=whole.replace(b"IDAT", b"IDOT"))
     with pytest.raises(InputRefusedError) as refused:
         PROVIDER.build_submit(replace(asked, files={URL: file}))
     assert refused.value.code == "BSE2005"

@@ -302,7 +302,7 @@ def test_no_answer_breaks_the_reading(id: str, recorded: Mapping[str, Recorded],
     keys=st.lists(st.binary(max_size=40), max_size=3),
 )
 @example(headers={}, body=b"", keys=[])
-@settings(max_examples=effort(25), deadline=None)
+@settings(max_examples=effort(25))
 def test_no_callback_breaks_its_verification(
     id: str, recorded: Mapping[str, Recorded], headers: dict[str, str], body: bytes, keys: list[bytes]
 ) -> None:
