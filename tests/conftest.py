@@ -3,12 +3,14 @@
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
 from hypothesis import settings
 from tests.contract.published import judge
 from tests.databases import Databases, forget_power_cuts
@@ -40,6 +42,15 @@ def pytest_collection_finish() -> None:
     """What was collected is not gone over again and again while the tests run."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_passwords() -> Iterator[None]:
+    """Hashing one takes a third of a second of a processor, on purpose; what it takes is asked in test_passwords.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        cheap = partial(PasswordHasher, time_cost=1, memory_cost=64, parallelism=1)
+        patch.setattr("babysea_server.accounts.passwords.PasswordHasher", cheap)
+        yield
 
 
 @pytest.fixture(scope="session")
