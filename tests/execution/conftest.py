@@ -43,6 +43,10 @@ class Killable:
     db: Database
     others: set["asyncio.Task[Any]"]
 
+    async def hears(self) -> bool:
+        """Whether notices of the database reach it."""
+        return all(listener.hearing for listener in self.db._listeners)
+
     async def kill(self) -> None:
         """End it like a killed process: at once, in the middle of anything, without a word to anybody."""
         self.db._pool.terminate()
