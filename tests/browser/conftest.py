@@ -37,6 +37,7 @@ _FLAGS = [
     "--disable-gpu",
     "--disable-software-rasterizer",
     "--disable-quic",
+    "--in-process-gpu",  # a process less for each test
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
