@@ -1,18 +1,13 @@
-"""What a run leaves behind: nothing that only a collection of garbage would find.
-
-A worker's collections are rare, so what waits for one grows with the work: it once held tens of megabytes.
-"""
+"""What a run leaves behind: nothing that only a collection of garbage would find."""
 
 import asyncio
-import gc
-from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from tests.execution.conftest import House
 from tests.execution.scripted import DONE, Gate, Script, Scripted, accepted
 from tests.execution.test_cancellation import canceled, idle
 from tests.execution.test_failover import BROKEN, NO_OUTPUT, refuses
+from tests.uncollected import uncollected
 
 from babysea_server.execution.attempt import Attempt, Defeat, Success
 from babysea_server.execution.collect import Collector
@@ -50,45 +45,25 @@ ORDERS = [
 ]
 
 
-@pytest.fixture
-def uncollected() -> Iterator[None]:
-    """No collection but the test's own, which keeps what it finds."""
-    gc.collect()
-    gc.disable()
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    try:
-        yield
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
-
-
-def left_behind() -> Counter[str]:
-    """Of what makes up a run, that which only the collection found."""
-    gc.collect()
-    return Counter(type(found).__name__ for found in gc.garbage if isinstance(found, PARTS))
-
-
 @pytest.mark.parametrize("order", ORDERS, ids="-".join)
-async def test_a_run_that_ended_leaves_no_garbage(
-    house: House, order: tuple[str, ...], uncollected: None
-) -> None:
+async def test_a_run_that_ended_leaves_no_garbage(house: House, order: tuple[str, ...]) -> None:
     house.provider = ALL
-    await house.worker()
-    await asyncio.gather(*(house.admit(order) for _ in range(5)))
-    await house.all_finished()
-    await idle(house)
-    assert left_behind() == {}
+    with uncollected(*PARTS) as left_behind:
+        await house.worker()
+        await asyncio.gather(*(house.admit(order) for _ in range(5)))
+        await house.all_finished()
+        await idle(house)
+        assert left_behind() == {}
 
 
-async def test_a_canceled_run_leaves_no_garbage(house: House, uncollected: None) -> None:
+async def test_a_canceled_run_leaves_no_garbage(house: House) -> None:
     gate = Gate()
     house.provider = Scripted(replicate=Script([accepted()], [Running(5.0)], cancel=True, on_submit=gate))
-    await house.worker()
-    generation = await house.admit()
-    await gate.entered.wait()
-    await canceled(house, generation)
-    gate.opened.set()
-    await idle(house)
-    assert left_behind() == {}
+    with uncollected(*PARTS) as left_behind:
+        await house.worker()
+        generation = await house.admit()
+        await gate.entered.wait()
+        await canceled(house, generation)
+        gate.opened.set()
+        await idle(house)
+        assert left_behind() == {}
