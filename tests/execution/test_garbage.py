@@ -24,17 +24,6 @@ from babysea_server.providers.base import (
 )
 
 PARTS = (Run, Collector, Claim, Attempt, Success, Defeat, Job)
-ALL = Scripted(
-    instant=Script([DONE]),
-    polled=Script([accepted()], [Running(0.0), Running(0.0), DONE]),
-    unreachable=Script([NeverSentError("no route")]),
-    lost=Script([AnswerLostError("reset")]),
-    busy=refuses(Failure.REFUSED_BUSY),
-    policy=refuses(Failure.REFUSED_POLICY),
-    empty=Script([accepted()], [NO_OUTPUT]),
-    broken=Script([BROKEN]),
-    gone=Script([accepted()], [Finished([Output(url="file/gone/dead")])]),
-)
 ORDERS = [
     ("instant",),
     ("polled",),
@@ -45,9 +34,24 @@ ORDERS = [
 ]
 
 
+def everybody() -> Scripted:
+    """A provider for each way of ending."""
+    return Scripted(
+        instant=Script([DONE]),
+        polled=Script([accepted()], [Running(0.0), Running(0.0), DONE]),
+        unreachable=Script([NeverSentError("no route")]),
+        lost=Script([AnswerLostError("reset")]),
+        busy=refuses(Failure.REFUSED_BUSY),
+        policy=refuses(Failure.REFUSED_POLICY),
+        empty=Script([accepted()], [NO_OUTPUT]),
+        broken=Script([BROKEN]),
+        gone=Script([accepted()], [Finished([Output(url="file/gone/dead")])]),
+    )
+
+
 @pytest.mark.parametrize("order", ORDERS, ids="-".join)
 async def test_a_run_that_ended_leaves_no_garbage(house: House, order: tuple[str, ...]) -> None:
-    house.provider = ALL
+    house.provider = everybody()
     with uncollected(*PARTS) as left_behind:
         await house.worker()
         await asyncio.gather(*(house.admit(order) for _ in range(5)))

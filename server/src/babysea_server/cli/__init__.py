@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from importlib import import_module
 
 #: New objects after which garbage is looked for while a process starts, when nearly all that is made stays.
 _NEW_OBJECTS = 100_000
@@ -23,6 +24,6 @@ def _import_structlog() -> None:
     """
     sys.modules["rich"] = None  # type: ignore[assignment]  # so an import of it fails, as if it were not there
     try:
-        import structlog  # noqa: F401
+        import_module("structlog")
     finally:
         del sys.modules["rich"]

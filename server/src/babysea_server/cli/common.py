@@ -146,9 +146,8 @@ def show(rows: Sequence[dict[str, Any]] | dict[str, Any], *, as_json: bool, titl
     elif not rows:
         sys.stdout.write(f"no {title or 'rows'}\n")
     else:
-        from babysea_server.cli.tables import (
-            print_rows,
-        )  # draws with Rich, which no process that serves needs
+        # Here, because it draws with Rich, which no process that serves needs.
+        from babysea_server.cli.tables import print_rows
 
         print_rows(rows, title)
 

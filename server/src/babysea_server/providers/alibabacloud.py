@@ -269,11 +269,9 @@ def _out_of_range(message: str) -> InputRefusedError:
 def _refused(answer: Answer, body: Mapping[str, Any]) -> Refused:
     said = _said(body)
     refusal = refused(answer, _REFUSALS, said)
-    return (
-        msgspec.structs.replace(refusal, message=f"HTTP {answer.status}: {said}"[:_MESSAGE_MAX])
-        if said
-        else refusal
-    )
+    if not said:
+        return refusal
+    return msgspec.structs.replace(refusal, message=f"HTTP {answer.status}: {said}"[:_MESSAGE_MAX])
 
 
 def _said(error: Any) -> str:
