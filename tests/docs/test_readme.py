@@ -49,8 +49,12 @@ async def _run(*command: str, folder: Path) -> str:
 async def test_the_first_requests_work_as_they_are_written(folder: Path) -> None:
     text = page("README.md")
     (shell,) = [block for block in blocks(text, "sh") if "curl" in block]
+    (command,) = [block for block in blocks(text, "sh") if "babysea image" in block]
     (program,) = blocks(text, "python")
     answer = await _run("bash", "-euo", "pipefail", "-c", shell, folder=folder)
     assert '"generation_status":"succeeded"' in answer
     assert (await _run(sys.executable, "-c", program, folder=folder)).startswith("succeeded ")
     assert b"ftyp" in (folder / "waves.mp4").read_bytes()[:12]
+    (folder / ".venv").symlink_to(sys.prefix)
+    await _run("bash", "-euo", "pipefail", "-c", shell + command, folder=folder)
+    assert (folder / "fox.jpg").read_bytes().startswith(b"\xff\xd8")
